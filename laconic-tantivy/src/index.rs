@@ -1,0 +1,58 @@
+//! Creating, opening and registering: one call each, on a user's own `Index`.
+
+use std::path::Path;
+
+use tantivy::schema::Schema;
+use tantivy::{Index, IndexSettings};
+
+use crate::tokenizer::LaconicTokenizer;
+use crate::{Error, LaconicField};
+
+/// Creates an index with `schema` in the directory `path`, which is made if it is missing, and
+/// registers what its laconic fields need.
+///
+/// # Errors
+/// `is_invalid_input` when an index exists there already or a laconic field has options it
+/// cannot have; Tantivy's errors for the rest.
+pub fn create_in_dir(path: impl AsRef<Path>, schema: Schema) -> Result<Index, Error> {
+    let path = path.as_ref();
+    LaconicField::all(&schema)?;
+    let attempt = || format!("creating an index in {}", path.display());
+    std::fs::create_dir_all(path).map_err(|e| Error::during(attempt(), e))?;
+    let builder = Index::builder().schema(schema).settings(IndexSettings::default());
+    let mut index = builder.create_in_dir(path).map_err(|e| Error::during(attempt(), e))?;
+    register(&mut index)?;
+    Ok(index)
+}
+
+/// Opens the index in the directory `path` and registers what its laconic fields need.
+///
+/// # Errors
+/// As [`register`]; Tantivy's errors when there is no index or it cannot be read.
+pub fn open_in_dir(path: impl AsRef<Path>) -> Result<Index, Error> {
+    let path = path.as_ref();
+    let opened = Index::open_in_dir(path);
+    let mut index = opened
+        .map_err(|e| Error::during(format!("opening the index in {}", path.display()), e))?;
+    register(&mut index)?;
+    Ok(index)
+}
+
+/// Registers a [`LaconicTokenizer`] for every laconic field of an index that was opened or built
+/// by plain Tantivy calls. Returns the fields.
+///
+/// Without it such an index can be searched and merged, but adding a document with a laconic
+/// field to an `IndexWriter` fails at commit.
+///
+/// # Errors
+/// `is_mismatch` for a field of a newer format, `is_invalid_input` for one whose options a
+/// laconic field cannot have.
+pub fn register(index: &mut Index) -> Result<Vec<LaconicField>, Error> {
+    let fields = LaconicField::all(&index.schema())?;
+    for field in &fields {
+        let identity = field.identity();
+        let tokenizer = LaconicTokenizer::new(identity.quantizer);
+        index.tokenizers().register(&identity.tokenizer_name(), tokenizer);
+    }
+    Ok(fields)
+}

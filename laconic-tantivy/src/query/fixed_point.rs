@@ -1,0 +1,166 @@
+//! Query weights in fixed point, and integer sums back to scores.
+
+use crate::{Error, ImpactQuantizer, SparseVector};
+
+/// Most fractional bits a query weight gets; 24 is the precision of the `f32` it came from.
+const MAX_FRACTION_BITS: u32 = 24;
+
+/// The query side of a dot product in integers.
+///
+/// A weight becomes round(weight × 2^k), at least 1 so that a positive weight still matches. `k`
+/// is the largest up to 24 for which no document's sum can exceed `u32::MAX`: it depends on the
+/// query and the quantizer alone, never on the documents, so scores do not depend on segments.
+/// LACONIC queries, whose weights sum to a few hundred, get 14 bits or more; below a sum of
+/// 4,112 it is at least 12 at 8-bit impacts.
+#[derive(Debug, Clone)]
+pub(crate) struct FixedPoint {
+    pub(crate) query_weights: Vec<u32>,
+    score_of: ScoreOf,
+}
+
+impl FixedPoint {
+    /// # Errors
+    /// `is_invalid_input` when the weights are so large that even whole numbers overflow.
+    pub(crate) fn new(
+        vector: &SparseVector,
+        quantizer: ImpactQuantizer,
+    ) -> Result<FixedPoint, Error> {
+        for fraction_bits in (0..=MAX_FRACTION_BITS).rev() {
+            if let Some(query_weights) = fixed(vector, quantizer, fraction_bits) {
+                let score_of = ScoreOf::new(fraction_bits, quantizer);
+                return Ok(FixedPoint { query_weights, score_of });
+            }
+        }
+        let sum: f64 = vector.iter().map(|(_, weight)| f64::from(weight)).sum();
+        Err(Error::invalid(format!(
+            "query weights sum to {sum:.0}, which no score can hold; divide them by their scale"
+        )))
+    }
+
+    pub(crate) fn score_of(&self) -> ScoreOf {
+        self.score_of
+    }
+}
+
+/// The weights with `fraction_bits`, or `None` when a sum could overflow.
+fn fixed(
+    vector: &SparseVector,
+    quantizer: ImpactQuantizer,
+    fraction_bits: u32,
+) -> Option<Vec<u32>> {
+    let factor = f64::from(1u32 << fraction_bits);
+    let max_impact = f64::from(quantizer.max_impact());
+    let rounded = vector.iter().map(|(_, weight)| (f64::from(weight) * factor).round().max(1.0));
+    // Whole numbers below 2^53: the sum of up to 2^16 terms is exact where it matters.
+    let fits = rounded.clone().sum::<f64>() * max_impact <= f64::from(u32::MAX);
+    fits.then(|| rounded.map(whole).collect())
+}
+
+/// `rounded` is a whole number in 1..=u32::MAX, as `fixed` has made sure.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
+fn whole(rounded: f64) -> u32 {
+    rounded as u32
+}
+
+/// Integer sum → score, monotone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ScoreOf {
+    unit: f32,
+}
+
+impl ScoreOf {
+    fn new(fraction_bits: u32, quantizer: ImpactQuantizer) -> ScoreOf {
+        // 24 + 6 bits at most, so the unit is a normal power of two and multiplying is exact.
+        let one = (1u32 << fraction_bits) as f32;
+        ScoreOf { unit: 1.0 / (one * quantizer.scale()) }
+    }
+
+    /// The score: rounded once, from integer to `f32`.
+    #[expect(clippy::cast_precision_loss, reason = "the one rounding of a score")]
+    pub(crate) fn score(self, sum: u32) -> f32 {
+        sum as f32 * self.unit
+    }
+
+    /// The smallest sum of a matching document whose score exceeds `threshold`; `None` when no
+    /// sum does.
+    pub(crate) fn smallest_sum_above(self, threshold: f32) -> Option<u32> {
+        let (mut low, mut high) = (1u32, u32::MAX);
+        if self.score(high) <= threshold || threshold.is_nan() {
+            return None;
+        }
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.score(middle) > threshold {
+                true => high = middle,
+                false => low = middle + 1,
+            }
+        }
+        Some(low)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bits_of(fixed: &FixedPoint, quantizer: ImpactQuantizer) -> f32 {
+        (1.0 / (fixed.score_of.unit * quantizer.scale())).log2()
+    }
+
+    #[test]
+    fn precision_follows_the_sum_of_the_weights() {
+        let quantizer = ImpactQuantizer::default();
+        for (n_terms, weight, bits) in
+            [(1, 0.5, 24.0), (512, 3.5, 13.0), (24, 1.0, 19.0), (1024, 4.0, 12.0)]
+        {
+            let pairs = (0..n_terms).map(|i| (format!("t{i}"), weight));
+            let vector = SparseVector::from_pairs(pairs).unwrap();
+            let fixed = FixedPoint::new(&vector, quantizer).unwrap();
+            assert_eq!(bits_of(&fixed, quantizer), bits, "{n_terms} × {weight}");
+        }
+    }
+
+    #[test]
+    fn overflow_is_refused_not_wrapped() {
+        let vector = SparseVector::from_pairs([("a", 1e30)]).unwrap();
+        let error = FixedPoint::new(&vector, ImpactQuantizer::default()).expect_err("too large");
+        assert!(error.is_invalid_input());
+        let largest = SparseVector::from_pairs([("a", 16_843_009.0)]).unwrap();
+        assert!(FixedPoint::new(&largest, ImpactQuantizer::default()).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn sums_never_overflow_and_weights_keep_their_value(
+            weights in proptest::collection::vec(1e-6f32..100.0, 1..600),
+            bits in 4u8..=8,
+        ) {
+            let quantizer = ImpactQuantizer::with_bits(bits).unwrap();
+            let pairs = weights.iter().enumerate().map(|(i, &w)| (format!("{i:04}"), w));
+            let vector = SparseVector::from_pairs(pairs).unwrap();
+            let fixed = FixedPoint::new(&vector, quantizer).unwrap();
+            let worst = fixed.query_weights.iter().map(|&w| u64::from(w)).sum::<u64>()
+                * u64::from(quantizer.max_impact());
+            prop_assert!(worst <= u64::from(u32::MAX));
+            let one = 2f64.powf(f64::from(bits_of(&fixed, quantizer)));
+            for ((_, weight), &code) in vector.iter().zip(&fixed.query_weights) {
+                let value = f64::from(code) / one;
+                prop_assert!((value - f64::from(weight)).abs() <= 0.5 / one || code == 1);
+            }
+        }
+
+        #[test]
+        fn threshold_is_exact(threshold in prop_oneof![Just(f32::MIN), Just(0.0), 0.0f32..70.0], bits in 0u32..=24) {
+            let score_of = ScoreOf::new(bits, ImpactQuantizer::default());
+            let sum = score_of.smallest_sum_above(threshold);
+            match sum {
+                Some(sum) => {
+                    prop_assert!(score_of.score(sum) > threshold);
+                    prop_assert!(sum == 1 || score_of.score(sum - 1) <= threshold);
+                }
+                None => prop_assert!(score_of.score(u32::MAX) <= threshold),
+            }
+        }
+    }
+}

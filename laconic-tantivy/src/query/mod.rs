@@ -1,0 +1,114 @@
+//! [`LaconicQuery`] and Tantivy's three traits: query → weight → scorer.
+
+mod cursor;
+mod exhaustive;
+mod fixed_point;
+mod scorer;
+mod sweep;
+mod weight;
+
+use std::sync::Arc;
+
+use tantivy::Term;
+use tantivy::query::{EnableScoring, Query, Weight};
+use tantivy::schema::Field;
+
+use crate::{LaconicField, ModelIdentity, SparseVector};
+
+pub use exhaustive::exhaustive_top_k;
+pub use weight::TermContribution;
+
+use weight::LaconicWeight;
+
+/// Scores documents by the dot product of their impacts with a query vector.
+///
+/// Matches the documents that share at least one term with the query. The score is
+/// Σ impact/scale × query weight, summed in integers and rounded to `f32` once, so it is
+/// bit-identical however the documents are segmented, merged, deleted around or searched in
+/// parallel. It composes with `BooleanQuery`, `BoostQuery` and every collector.
+///
+/// ```
+/// use laconic_tantivy::{Identity, LaconicField, LaconicQuery, SparseVector, register};
+/// use tantivy::collector::TopDocs;
+/// use tantivy::{Index, schema::Schema, doc};
+///
+/// let mut schema = Schema::builder();
+/// let laconic = LaconicField::add_to(&mut schema, "laconic", Identity::default());
+/// let mut index = Index::create_in_ram(schema.build());
+/// register(&mut index)?;
+///
+/// let mut writer = index.writer_with_num_threads(1, 15_000_000)?;
+/// let vector = SparseVector::from_pairs([("Ġsearch", 1.5), ("Ġsparse", 0.5)])?;
+/// writer.add_document(doc!(laconic.field() => vector.to_json()))?;
+/// writer.commit()?;
+///
+/// let query = LaconicQuery::new(&laconic, SparseVector::from_pairs([("Ġsearch", 2.0)])?);
+/// let searcher = index.reader()?.searcher();
+/// let hits = searcher.search(&query, &TopDocs::with_limit(10).order_by_score())?;
+/// assert_eq!(hits[0].0, 3.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct LaconicQuery {
+    field: Field,
+    vector: Arc<SparseVector>,
+    terms: Arc<[Term]>,
+    model: Option<ModelIdentity>,
+}
+
+impl LaconicQuery {
+    /// A query with `vector` on `field`.
+    pub fn new(field: &LaconicField, vector: SparseVector) -> LaconicQuery {
+        let field = field.field();
+        let terms = vector.iter().map(|(term, _)| Term::from_field_text(field, term)).collect();
+        LaconicQuery { field, vector: Arc::new(vector), terms, model: None }
+    }
+
+    /// States which model made the vector; searching an index of another model is then refused.
+    #[must_use]
+    pub fn encoded_by(mut self, model: ModelIdentity) -> LaconicQuery {
+        self.model = Some(model);
+        self
+    }
+
+    /// The query vector.
+    pub fn vector(&self) -> &SparseVector {
+        &self.vector
+    }
+
+    fn laconic_weight(&self, schema: &tantivy::schema::Schema) -> tantivy::Result<LaconicWeight> {
+        let field = LaconicField::of(schema, self.field)?;
+        field.identity().check_model(self.model.as_ref())?;
+        let vector = self.vector.clone();
+        Ok(LaconicWeight::new(&field, vector, self.terms.clone())?)
+    }
+
+    /// How one document's score comes about: each matching term with its impact, query weight
+    /// and share, largest share first.
+    ///
+    /// # Errors
+    /// As searching; `is_invalid_input` when `address` is not of this searcher.
+    pub fn contributions(
+        &self,
+        searcher: &tantivy::Searcher,
+        address: tantivy::DocAddress,
+    ) -> Result<Vec<TermContribution>, crate::Error> {
+        let reader =
+            searcher.segment_readers().get(address.segment_ord as usize).ok_or_else(|| {
+                crate::Error::invalid(format!("the index has no segment {}", address.segment_ord))
+            })?;
+        Ok(self.laconic_weight(searcher.schema())?.contributions(reader, address.doc_id)?)
+    }
+}
+
+impl Query for LaconicQuery {
+    fn weight(&self, scoring: EnableScoring<'_>) -> tantivy::Result<Box<dyn Weight>> {
+        Ok(Box::new(self.laconic_weight(scoring.schema())?))
+    }
+
+    fn query_terms<'a>(&'a self, visitor: &mut dyn FnMut(&'a Term, bool)) {
+        for term in self.terms.iter() {
+            visitor(term, false);
+        }
+    }
+}
