@@ -1,0 +1,298 @@
+//! [`BulkWriter`]: documents with their vectors straight into segments, impacts written as term
+//! frequencies without repeating a token.
+
+mod deletes;
+mod impacts;
+mod segment;
+mod splice;
+
+use std::collections::HashSet;
+
+use tantivy::merge_policy::{LogMergePolicy, MergePolicy, NoMergePolicy};
+use tantivy::{Index, IndexWriter, Opstamp, TantivyDocument, Term};
+
+use crate::{Error, LaconicField, ModelIdentity, QuantizationLoss, SparseVector};
+use deletes::{DeleteOlder, SegmentAges};
+use segment::SegmentBuilder;
+
+/// Smallest memory budget, in bytes: what Tantivy's own segment writer insists on.
+pub const MIN_MEMORY_BUDGET: usize = 15_000_000;
+
+/// Adds documents with vectors to an index: the same postings as the tokenizer makes, many
+/// times faster.
+///
+/// Holds Tantivy's writer lock. Documents become visible at [`commit`](BulkWriter::commit), all
+/// or none. After an error the writer refuses everything but
+/// [`rollback`](BulkWriter::rollback); the last commit is untouched.
+///
+/// ```
+/// use laconic_tantivy::{BulkWriter, Identity, LaconicField, SparseVector, register};
+/// use tantivy::{Index, Term, doc, schema::{STORED, STRING, Schema}};
+///
+/// let mut schema = Schema::builder();
+/// let id = schema.add_text_field("id", STRING | STORED);
+/// let laconic = LaconicField::add_to(&mut schema, "laconic", Identity::default());
+/// let mut index = Index::create_in_ram(schema.build());
+/// register(&mut index)?;
+///
+/// let mut writer = BulkWriter::new(&index, &laconic, None, 50_000_000)?;
+/// let vector = SparseVector::from_pairs([("Ġsearch", 1.5)])?;
+/// writer.replace(Term::from_field_text(id, "a"), doc!(id => "a"), &vector)?;
+/// writer.commit(None)?;
+/// assert_eq!(index.reader()?.searcher().num_docs(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct BulkWriter {
+    writer: IndexWriter,
+    field: LaconicField,
+    memory_budget: usize,
+    segment: Option<SegmentBuilder>,
+    /// Ids of [`replace`](BulkWriter::replace) in the segment under construction: when it is
+    /// finished, older documents with these ids go.
+    replaced_ids: HashSet<Term>,
+    /// The segment under construction has documents whose ids are not known.
+    has_plain_documents: bool,
+    ages: SegmentAges,
+    merge_policy: fn() -> Box<dyn MergePolicy>,
+    totals: BulkTotals,
+    failed: bool,
+}
+
+/// What a [`BulkWriter`] has written since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BulkTotals {
+    /// Documents added, replacements included.
+    pub documents: u64,
+    /// Postings written.
+    pub postings: u64,
+    /// Documents without any posting.
+    pub empty_documents: u64,
+    /// Segments finished.
+    pub segments: u64,
+    /// Weights clipped or vanished.
+    pub loss: QuantizationLoss,
+}
+
+impl BulkWriter {
+    /// A writer for `field` of `index`. `vectors_of` states which model makes the vectors,
+    /// `memory_budget` bounds the segment under construction, in bytes.
+    ///
+    /// # Errors
+    /// `is_mismatch` when the field was built with another model, `is_busy` when another writer
+    /// holds the index, `is_invalid_input` for a budget below [`MIN_MEMORY_BUDGET`].
+    pub fn new(
+        index: &Index,
+        field: &LaconicField,
+        vectors_of: Option<&ModelIdentity>,
+        memory_budget: usize,
+    ) -> Result<BulkWriter, Error> {
+        if memory_budget < MIN_MEMORY_BUDGET {
+            return Err(Error::invalid(format!(
+                "memory budget is {memory_budget} bytes; at least {MIN_MEMORY_BUDGET} are needed"
+            )));
+        }
+        let stored = LaconicField::of(&index.schema(), field.field())?;
+        stored.identity().check_same(field.identity())?;
+        stored.identity().check_model(vectors_of)?;
+        let writer = index
+            .writer_with_num_threads(1, MIN_MEMORY_BUDGET)
+            .map_err(|e| Error::during("opening the index for writing", e))?;
+        Ok(BulkWriter::over(writer, stored, memory_budget))
+    }
+
+    fn over(writer: IndexWriter, field: LaconicField, memory_budget: usize) -> BulkWriter {
+        // Segments of one session may only be merged once they are committed: see `deletes`.
+        writer.set_merge_policy(Box::new(NoMergePolicy));
+        BulkWriter {
+            writer,
+            field,
+            memory_budget,
+            segment: None,
+            replaced_ids: HashSet::new(),
+            has_plain_documents: false,
+            ages: SegmentAges::default(),
+            merge_policy: || Box::new(LogMergePolicy::default()),
+            totals: BulkTotals::default(),
+            failed: false,
+        }
+    }
+
+    /// Leaves the segments as they are written, instead of merging them in the background after
+    /// each commit.
+    #[must_use]
+    pub fn without_merges(mut self) -> BulkWriter {
+        self.merge_policy = || Box::new(NoMergePolicy);
+        self
+    }
+
+    /// Adds a document. `document` holds the other fields; an empty vector is fine.
+    ///
+    /// # Errors
+    /// `is_invalid_input` when the document has a value of the laconic field; Tantivy's errors
+    /// for a document that does not fit the schema, and for I/O when a full segment is written.
+    pub fn add(&mut self, document: TantivyDocument, vector: &SparseVector) -> Result<(), Error> {
+        self.check_document(&document)?;
+        self.has_plain_documents = true;
+        self.guarded(|writer| writer.push(document, vector))
+    }
+
+    /// Adds a document in place of all earlier ones that contain `id`, committed or not.
+    ///
+    /// # Errors
+    /// As [`add`](BulkWriter::add).
+    pub fn replace(
+        &mut self,
+        id: Term,
+        document: TantivyDocument,
+        vector: &SparseVector,
+    ) -> Result<(), Error> {
+        self.check_document(&document)?;
+        self.guarded(|writer| {
+            if writer.has_plain_documents || writer.replaced_ids.contains(&id) {
+                writer.finish_segment()?;
+            }
+            writer.replaced_ids.insert(id);
+            writer.push(document, vector)
+        })
+    }
+
+    /// Deletes all documents that contain one of `ids`, committed or not. Ends the segment under
+    /// construction, so delete many at a time.
+    ///
+    /// # Errors
+    /// As [`add`](BulkWriter::add).
+    pub fn delete(&mut self, ids: impl IntoIterator<Item = Term>) -> Result<(), Error> {
+        self.check_usable()?;
+        let ids: Vec<Term> = ids.into_iter().collect();
+        self.guarded(|writer| {
+            writer.finish_segment()?;
+            let newest = writer.ages.newest();
+            writer.delete_older(ids, newest + 1)
+        })
+    }
+
+    /// Publishes everything since the last commit, atomically and durably, with `payload`
+    /// beside it (readable from `Index::load_metas`).
+    ///
+    /// # Errors
+    /// Tantivy's for I/O. The last commit stays.
+    pub fn commit(&mut self, payload: Option<&str>) -> Result<Opstamp, Error> {
+        self.check_usable()?;
+        self.guarded(|bulk| {
+            bulk.finish_segment()?;
+            bulk.writer.set_merge_policy((bulk.merge_policy)());
+            let mut prepared = bulk.writer.prepare_commit()?;
+            if let Some(payload) = payload {
+                prepared.set_payload(payload);
+            }
+            let opstamp = prepared.commit()?;
+            bulk.writer.set_merge_policy(Box::new(NoMergePolicy));
+            // Tantivy syncs the directory before it renames `meta.json`, not after: a power cut
+            // could undo a commit that was already acknowledged.
+            tantivy::Directory::sync_directory(bulk.writer.index().directory())?;
+            Ok(opstamp)
+        })
+    }
+
+    /// Drops everything since the last commit; the writer is usable again.
+    ///
+    /// # Errors
+    /// Tantivy's for I/O.
+    pub fn rollback(&mut self) -> Result<(), Error> {
+        self.segment = None;
+        self.replaced_ids.clear();
+        self.writer.rollback().map_err(|e| Error::during("rolling back", e))?;
+        self.writer.set_merge_policy(Box::new(NoMergePolicy));
+        self.failed = false;
+        Ok(())
+    }
+
+    /// Waits for background merges and releases the lock. What was not committed is dropped.
+    ///
+    /// # Errors
+    /// Tantivy's when a merge failed.
+    pub fn close(self) -> Result<(), Error> {
+        self.writer.wait_merging_threads().map_err(|e| Error::during("merging segments", e))
+    }
+
+    /// What was written so far.
+    pub fn totals(&self) -> BulkTotals {
+        self.totals
+    }
+
+    /// Tantivy's writer, for its merge policy and for deletes by query. Do not commit or roll
+    /// back through it: the segment under construction would be left out.
+    pub fn index_writer(&self) -> &IndexWriter {
+        &self.writer
+    }
+
+    fn push(&mut self, document: TantivyDocument, vector: &SparseVector) -> tantivy::Result<()> {
+        let mut segment = match self.segment.take() {
+            Some(segment) => segment,
+            None => {
+                SegmentBuilder::new(self.writer.index(), &self.field, self.memory_budget)?
+            }
+        };
+        let before = segment.n_postings();
+        segment.push(document, vector)?;
+        self.totals.empty_documents += u64::from(segment.n_postings() == before);
+        let full = segment.mem_usage() >= self.memory_budget;
+        self.segment = Some(segment);
+        if full { self.finish_segment() } else { Ok(()) }
+    }
+
+    /// Hands the segment under construction to Tantivy, then deletes what its documents replace.
+    fn finish_segment(&mut self) -> tantivy::Result<()> {
+        self.has_plain_documents = false;
+        let Some(segment) = self.segment.take() else { return Ok(()) };
+        self.totals.segments += 1;
+        self.totals.documents += segment.n_docs();
+        self.totals.postings += segment.n_postings() as u64;
+        self.totals.loss += segment.loss();
+        let target = self.writer.new_segment();
+        let age = self.ages.enter(target.id());
+        segment.finish(target, &self.writer, &self.field)?;
+        let replaced = self.replaced_ids.drain().collect();
+        self.delete_older(replaced, age)
+    }
+
+    fn delete_older(&mut self, mut ids: Vec<Term>, before: u64) -> tantivy::Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        ids.sort_unstable();
+        let delete = DeleteOlder { ids: ids.into(), before, ages: self.ages.clone() };
+        self.writer.delete_query(Box::new(delete)).map(|_| ())
+    }
+
+    fn check_document(&self, document: &TantivyDocument) -> Result<(), Error> {
+        self.check_usable()?;
+        if document.get_first(self.field.field()).is_none() {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "the document has a value for the laconic field `{}`; give the vector instead",
+            self.field.name()
+        )))
+    }
+
+    fn check_usable(&self) -> Result<(), Error> {
+        if self.failed {
+            return Err(Error::invalid(
+                "the bulk writer failed before; call `rollback` to go on from the last commit",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Runs a step and marks the writer dead if it fails.
+    fn guarded<T>(
+        &mut self,
+        step: impl FnOnce(&mut BulkWriter) -> tantivy::Result<T>,
+    ) -> Result<T, Error> {
+        step(self).map_err(|error| {
+            self.failed = true;
+            Error::during("writing documents to the index", error)
+        })
+    }
+}

@@ -1,0 +1,119 @@
+//! [`SegmentBuilder`]: one segment under construction.
+
+use std::sync::Arc;
+
+use tantivy::directory::RamDirectory;
+use tantivy::index::{SegmentComponent, SegmentMeta};
+use tantivy::indexer::{AddOperation, SegmentWriter};
+use tantivy::{Index, IndexWriter, Opstamp, Segment, TantivyDocument};
+
+use super::impacts::ImpactBuffer;
+use super::splice::{copy_component, splice_field};
+use crate::{LaconicField, QuantizationLoss, SparseVector};
+
+/// Builds a segment in memory: Tantivy's own writer indexes every other field into a scratch
+/// directory, the impacts are collected beside it, and [`finish`](SegmentBuilder::finish)
+/// writes both as one segment of the real index.
+pub(crate) struct SegmentBuilder {
+    scratch: Index,
+    directory: RamDirectory,
+    scratch_segment: Segment,
+    writer: SegmentWriter,
+    impacts: ImpactBuffer,
+    n_docs: u64,
+}
+
+impl SegmentBuilder {
+    pub(crate) fn new(
+        index: &Index,
+        field: &LaconicField,
+        memory_budget: usize,
+    ) -> tantivy::Result<SegmentBuilder> {
+        let directory = RamDirectory::create();
+        let scratch = scratch_index(index, directory.clone())?;
+        let scratch_segment = scratch.new_segment();
+        let writer = SegmentWriter::for_segment(memory_budget, scratch_segment.clone())?;
+        let impacts = ImpactBuffer::new(field.identity().quantizer);
+        Ok(SegmentBuilder { scratch, directory, scratch_segment, writer, impacts, n_docs: 0 })
+    }
+
+    pub(crate) fn push(
+        &mut self,
+        document: TantivyDocument,
+        vector: &SparseVector,
+    ) -> tantivy::Result<()> {
+        // The stamp is the document's number; `finalize` returns the stamps in the order of
+        // the segment, which an index sort may have changed.
+        let opstamp: Opstamp = self.n_docs;
+        self.writer.add_document(AddOperation { opstamp, document })?;
+        self.impacts.push(vector);
+        self.n_docs += 1;
+        Ok(())
+    }
+
+    /// Bytes held now and needed to finish.
+    pub(crate) fn mem_usage(&self) -> usize {
+        self.writer.mem_usage() + self.directory.total_mem_usage() + self.impacts.mem_usage()
+    }
+
+    pub(crate) fn n_docs(&self) -> u64 {
+        self.n_docs
+    }
+
+    pub(crate) fn n_postings(&self) -> usize {
+        self.impacts.n_postings()
+    }
+
+    pub(crate) fn loss(&self) -> QuantizationLoss {
+        self.impacts.loss()
+    }
+
+    /// Writes the segment as `target` and hands it to `index_writer`, whose next commit
+    /// publishes it. `target` exists before its files do, so that no garbage collection takes
+    /// them for leftovers.
+    pub(crate) fn finish(
+        self,
+        target: Segment,
+        index_writer: &IndexWriter,
+        field: &LaconicField,
+    ) -> tantivy::Result<()> {
+        let old_ids = self.writer.finalize()?;
+        let max_doc = u32::try_from(old_ids.len()).unwrap_or(u32::MAX);
+        let lists = self.impacts.into_posting_lists(&old_ids);
+        let target = target.with_max_doc(max_doc);
+        splice_field(&self.scratch_segment, &target, field.field(), &lists)?;
+        drop(lists);
+        for component in other_components(&self.scratch) {
+            if self.scratch_segment.open_read(component.clone()).is_ok() {
+                copy_component(&self.scratch_segment, &target, component)?;
+            }
+        }
+        let meta: SegmentMeta = target.meta().clone();
+        meta.untrack_temp_docstore();
+        index_writer.add_segment(meta)
+    }
+}
+
+/// An empty index in memory that treats documents as `index` does.
+fn scratch_index(index: &Index, directory: RamDirectory) -> tantivy::Result<Index> {
+    let mut builder = Index::builder()
+        .schema(index.schema())
+        .settings(index.settings().clone())
+        .tokenizers(index.tokenizers().clone())
+        .fast_field_tokenizers(index.fast_field_tokenizer().clone());
+    for plugin in index.custom_plugins() {
+        builder = builder.register_plugin(Arc::clone(plugin));
+    }
+    builder.open_or_create(directory)
+}
+
+/// Every file of a segment but the three of the inverted index.
+fn other_components(index: &Index) -> Vec<SegmentComponent> {
+    let mut components =
+        vec![SegmentComponent::FieldNorms, SegmentComponent::FastFields, SegmentComponent::Store];
+    for plugin in index.custom_plugins() {
+        let extensions = plugin.extensions().iter();
+        components.extend(extensions.map(|ext| SegmentComponent::Custom((*ext).to_owned())));
+    }
+    components
+}
