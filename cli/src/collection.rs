@@ -41,8 +41,8 @@ mod vector;
 
 pub use document::{Document, documents};
 pub use error::InputError;
-pub use ids::{DuplicateIds, MAX_ID_BYTES};
 pub(crate) use ids::check_id;
+pub use ids::{DuplicateIds, MAX_ID_BYTES};
 pub use lines::{DEFAULT_LINE_LIMIT, Line, LineReader, Place, Position};
 pub use query::{Query, queries};
 pub use records::{Located, Record, Records};

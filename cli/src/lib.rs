@@ -1,8 +1,16 @@
 //! The library half of the command-line tool: what the sub-commands share.
 //!
 //! [`collection`] reads the files a user hands over (documents, vectors, queries), which are
-//! treated as hostile; [`eval`] judges ranked lists as trec_eval does.
+//! treated as hostile; [`corpus`] is the index made of them; [`indexing`] fills it and
+//! [`retrieval`] asks it; [`eval`] judges ranked lists as trec_eval does. Each file of
+//! [`commands`] is one sub-command and only connects these.
 #![forbid(unsafe_code)]
 
 pub mod collection;
+pub mod commands;
+pub mod corpus;
+pub mod encoding;
 pub mod eval;
+pub mod indexing;
+pub mod retrieval;
+pub mod terminal;

@@ -1,1 +1,78 @@
-//! Placeholder.
+//! Text in, learned-sparse vector out: a bidirectional Llama with a
+//! max-pooled LM head, in pure Rust.
+//!
+//! A *learned-sparse* encoder gives a text a weight for each entry of its
+//! vocabulary: those of words that stand in it and of words that might as
+//! well. LACONIC does so with a Llama whose causal mask is taken off:
+//!
+//! 1. Prefix (`query: ` or `passage: `) and text become token ids, without
+//!    special tokens, at most 256.
+//! 2. The network computes a hidden state for each position, every position
+//!    seeing every other.
+//! 3. The LM head turns each hidden state into one logit per vocabulary
+//!    entry; the largest over all positions counts.
+//! 4. A term weight is log(1 + max(0, logit)); the 512 largest are kept.
+//!
+//! ```no_run
+//! use laconic_model::{Encoder, LoadOptions};
+//!
+//! let encoder = Encoder::load("laconic-1b", LoadOptions::new().tokenizer("tokenizer.json"))?;
+//! let encoding = encoder.encode_document(Some("Copper"), "Copper conducts electricity well.")?;
+//! for (token_id, weight) in encoding.weights.iter().take(10) {
+//!     println!("{} {weight:.3}", encoder.term(*token_id).unwrap_or("?"));
+//! }
+//! # Ok::<(), laconic_model::Error>(())
+//! ```
+//!
+//! What differs between checkpoint families (prefixes, special tokens,
+//! lengths, cut) is data: see [`Preset`].
+//!
+//! # Files
+//!
+//! [`Encoder::load`] reads a Hugging Face folder. Model files are taken for
+//! hostile: numbers of `config.json` have ranges; names, shapes and types of
+//! all tensors are compared with what the config implies before any data is
+//! read; shards are plain file names inside the folder; weights must be
+//! finite; a tokenizer's regular expressions must be on a list of known ones;
+//! nothing is allocated by a number that a file declares. Only safetensors
+//! are read, never pickles.
+//!
+//! # Precision and memory
+//!
+//! All arithmetic is f32, whatever the file holds: f16 and bf16 weights are
+//! widened exactly on load, so the same tolerance against a reference in f32
+//! arithmetic holds for them (1e-4 in a term weight). A logit that is NaN or
+//! infinite is an error that names the text and the position, never a zero.
+//!
+//! Beyond the weights (4 bytes each), memory is bounded by the token budget of
+//! a batch ([`LoadOptions::batch_tokens`]), not by the number or length of the
+//! texts: logits exist only as tiles of at most 1 MiB a thread, attention
+//! scores likewise.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod attention;
+mod backbone;
+mod batch;
+mod config;
+mod encoder;
+mod encoding;
+mod error;
+mod folder;
+mod head;
+mod kernels;
+mod options;
+mod preset;
+mod rope;
+mod shard;
+mod text;
+mod tokenize;
+mod weights;
+
+pub use encoder::Encoder;
+pub use encoding::{Encoding, Trace};
+pub use error::Error;
+pub use options::LoadOptions;
+pub use preset::Preset;
+pub use text::Text;

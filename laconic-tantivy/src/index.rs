@@ -41,8 +41,8 @@ pub fn open_in_dir(path: impl AsRef<Path>) -> Result<Index, Error> {
 /// Registers a [`LaconicTokenizer`] for every laconic field of an index that was opened or built
 /// by plain Tantivy calls. Returns the fields.
 ///
-/// Without it such an index can be searched and merged, but adding a document with a laconic
-/// field to an `IndexWriter` fails at commit.
+/// Without it such an index can be searched and merged and its documents deleted, but adding a
+/// document to an `IndexWriter`, even one without a vector, fails at commit.
 ///
 /// # Errors
 /// `is_mismatch` for a field of a newer format, `is_invalid_input` for one whose options a

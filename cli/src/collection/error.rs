@@ -24,13 +24,22 @@ pub(super) enum Reason {
     Read(io::Error),
     StreamCutShort,
     StreamDamaged(io::Error),
-    LineTooLong { limit: usize },
-    NotUtf8 { byte: usize },
+    LineTooLong {
+        limit: usize,
+    },
+    NotUtf8 {
+        byte: usize,
+    },
     /// A file that is not text at all; `is` says what it looks like instead.
-    NotText { is: &'static str },
+    NotText {
+        is: &'static str,
+    },
     LineCutShort(String),
     Malformed(String),
-    RepeatedId { id: String, first_line: u64 },
+    RepeatedId {
+        id: String,
+        first_line: u64,
+    },
     /// The record could be read, but what it was meant for does not take it.
     Refused(Box<dyn std::error::Error + Send + Sync>),
     PositionMissing,
@@ -38,7 +47,11 @@ pub(super) enum Reason {
 
 impl InputError {
     pub(super) fn new(file: &Arc<str>, line: Option<u64>, reason: Reason) -> InputError {
-        InputError(Box::new(Fault { file: Arc::clone(file), line, reason }))
+        InputError(Box::new(Fault {
+            file: Arc::clone(file),
+            line,
+            reason,
+        }))
     }
 
     /// The file's path as it was given, or a name for standard input.
@@ -63,7 +76,10 @@ impl InputError {
 
     /// The file, or its last line, ends too early.
     pub fn is_truncated(&self) -> bool {
-        matches!(self.0.reason, Reason::StreamCutShort | Reason::LineCutShort(_))
+        matches!(
+            self.0.reason,
+            Reason::StreamCutShort | Reason::LineCutShort(_)
+        )
     }
 
     /// Only this line is lost: reading can go on with the next one.
@@ -101,7 +117,7 @@ impl fmt::Display for Reason {
         match self {
             Reason::Open(source) | Reason::Read(source) => source.fmt(f),
             Reason::StreamCutShort => f.write_str("the compressed file is truncated"),
-            Reason::StreamDamaged(source) => write!(f, "the compressed file is damaged: {source}"),
+            Reason::StreamDamaged(source) => write!(f, "the file cannot be decompressed: {source}"),
             Reason::LineTooLong { limit } => {
                 write!(f, "the line is longer than the limit of {limit} bytes")
             }
@@ -128,7 +144,9 @@ impl Reason {
             Reason::StreamCutShort | Reason::StreamDamaged(_) => "fetch or write the file again",
             Reason::LineTooLong { .. } => "split the record or raise the limit",
             Reason::NotUtf8 { .. } => "convert the file to UTF-8",
-            Reason::NotText { .. } => "give plain UTF-8 text, or that compressed once by gzip or zstd",
+            Reason::NotText { .. } => {
+                "give plain UTF-8 text, or that compressed once by gzip or zstd"
+            }
             Reason::LineCutShort(_) => "write the file again, or remove its last line",
             Reason::RepeatedId { .. } => "an id names one record of a file: remove one of the two",
             Reason::Malformed(_) | Reason::Refused(_) => "correct or remove the line",
@@ -159,12 +177,18 @@ pub(crate) struct Malformed {
 impl Malformed {
     /// The line is well formed, its content is not what is asked for.
     pub(crate) fn content(message: impl Into<String>) -> Malformed {
-        Malformed { message: message.into(), is_syntax: false }
+        Malformed {
+            message: message.into(),
+            is_syntax: false,
+        }
     }
 
     /// The line is not JSON.
     pub(super) fn syntax(message: impl Into<String>) -> Malformed {
-        Malformed { message: message.into(), is_syntax: true }
+        Malformed {
+            message: message.into(),
+            is_syntax: true,
+        }
     }
 
     /// A last line without line end that is not JSON was most likely cut.
@@ -174,5 +198,11 @@ impl Malformed {
         } else {
             Reason::Malformed(self.message)
         }
+    }
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
     }
 }

@@ -34,11 +34,11 @@ pub(crate) fn check_id(field: &str, id: &str) -> Result<(), Malformed> {
 ///
 /// Ids are kept as 96 bits of two keyed hashes, so a document costs 17 bytes of a table that is
 /// between half and full, however long its id. Two of 10⁹ different ids are taken for equal with
-/// a chance below 10⁻¹⁰, and since the keys are drawn at random no file can provoke it.
+/// a chance below 10⁻¹¹, and since the keys are drawn at random no file can provoke it.
 #[derive(Default)]
 pub struct DuplicateIds {
     keys: [RandomState; 2],
-    lines: HashMap<[u32; 3], u32>,
+    lines: HashMap<[u8; 12], u32>,
 }
 
 impl DuplicateIds {
@@ -61,8 +61,47 @@ impl DuplicateIds {
         }
     }
 
-    fn digest(&self, id: &str) -> [u32; 3] {
-        let [a, b, c, d] = halves(self.keys[0].hash_one(id)).first_chunk::<4>();
-        [a, b, c]
+    fn digest(&self, id: &str) -> [u8; 12] {
+        let [first, second] = self
+            .keys
+            .each_ref()
+            .map(|key| key.hash_one(id).to_le_bytes());
+        let mut digest = [0; 12];
+        digest[..8].copy_from_slice(&first);
+        digest[8..].copy_from_slice(&second[..4]);
+        digest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collection::{LineReader, documents};
+
+    #[test]
+    fn a_repeated_id_is_found_among_many() {
+        let line = |id: usize| format!("{{\"_id\": {id}, \"text\": \"\"}}\n");
+        let text: String = (0..50_000).chain([31_234]).map(line).collect();
+        let lines = LineReader::from_reader("f", std::io::Cursor::new(text)).unwrap();
+        let mut faults = documents(lines).with_unique_ids().filter_map(Result::err);
+        let fault = faults.next().unwrap();
+        assert_eq!(fault.line(), Some(50_001));
+        assert!(
+            fault
+                .to_string()
+                .contains("`31234` was already given on line 31235"),
+            "{fault}"
+        );
+        assert!(faults.next().is_none());
+    }
+
+    #[test]
+    fn unicode_ids_are_accepted_and_white_space_is_not() {
+        for id in ["a", "é/ñ:1", "文書", "-", "\u{1f600}"] {
+            assert!(check_id("_id", id).is_ok(), "{id}");
+        }
+        for id in ["", " ", "a\u{3000}b", "a\u{85}", "\u{1b}[0m"] {
+            assert!(check_id("_id", id).is_err(), "{id:?}");
+        }
     }
 }

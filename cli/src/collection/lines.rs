@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::{InputError, Malformed, Reason};
+use super::ids::check_id;
 use super::source::{self, Source};
 
 /// The longest line accepted unless another limit is asked for: 16 MiB.
@@ -54,7 +55,10 @@ impl Place {
     }
 
     /// The error for a record that was read but is not accepted for the reason `source`.
-    pub fn refuse(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> InputError {
+    pub fn refuse(
+        &self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> InputError {
         self.fault(Reason::Refused(source.into()))
     }
 
@@ -75,8 +79,16 @@ pub struct Line<'a> {
 
 impl Line<'_> {
     /// Names the line in a complaint about it.
-    pub(crate) fn fault(&self, malformed: Malformed) -> InputError {
+    pub(super) fn fault(&self, malformed: Malformed) -> InputError {
         self.place.fault(malformed.into_reason(self.is_terminated))
+    }
+
+    /// Checks ids of a file that has them in columns.
+    pub(crate) fn check_ids(&self, ids: [(&str, &str); 2]) -> Result<(), InputError> {
+        for (field, id) in ids {
+            check_id(field, id).map_err(|malformed| self.fault(malformed))?;
+        }
+        Ok(())
     }
 }
 
@@ -101,7 +113,11 @@ impl LineReader {
     /// `is_io` when the file cannot be opened or its first bytes cannot be read.
     pub fn open(path: &Path) -> Result<LineReader, InputError> {
         let is_stdin = path.as_os_str() == "-";
-        let file = if is_stdin { "standard input".into() } else { path.display().to_string() };
+        let file = if is_stdin {
+            "standard input".into()
+        } else {
+            path.display().to_string()
+        };
         let reader = source::open(path)
             .map_err(|error| InputError::new(&file.as_str().into(), None, Reason::Open(error)))?;
         LineReader::from_boxed(file.into(), reader)
@@ -122,7 +138,13 @@ impl LineReader {
         let source = source::decompress(reader)
             .map_err(|error| InputError::new(&file, None, Reason::Open(error)))?;
         let (limit, position) = (DEFAULT_LINE_LIMIT, Position::default());
-        Ok(LineReader { source, file, limit, buffer: Vec::new(), position })
+        Ok(LineReader {
+            source,
+            file,
+            limit,
+            buffer: Vec::new(),
+            position,
+        })
     }
 
     /// Accepts lines of up to `limit` bytes, their `\n` not counted.
@@ -151,11 +173,19 @@ impl LineReader {
                 break start;
             }
         };
-        let place = Place { file: Arc::clone(&self.file), start, end: self.position };
+        let place = Place {
+            file: Arc::clone(&self.file),
+            start,
+            end: self.position,
+        };
         let is_terminated = self.buffer.ends_with(b"\n");
         let bytes = content(&self.buffer, start);
         match str::from_utf8(bytes) {
-            Ok(text) => Ok(Some(Line { text, place, is_terminated })),
+            Ok(text) => Ok(Some(Line {
+                text,
+                place,
+                is_terminated,
+            })),
             Err(error) => Err(place.fault(explain_utf8(error, bytes, start, is_terminated))),
         }
     }
@@ -167,7 +197,10 @@ impl LineReader {
     /// `is_io`, or a damaged or truncated compressed stream.
     pub fn skip_lines(&mut self, n_lines: u64) -> Result<u64, InputError> {
         for n_skipped in 0..n_lines {
-            let n_bytes = self.source.skip_until(b'\n').map_err(|error| self.explain(error))?;
+            let n_bytes = self
+                .source
+                .skip_until(b'\n')
+                .map_err(|error| self.explain(error))?;
             if n_bytes == 0 {
                 return Ok(n_skipped);
             }
@@ -209,9 +242,16 @@ impl LineReader {
     fn read_bounded(&mut self) -> io::Result<()> {
         let most = self.limit.saturating_add(1);
         while self.buffer.len() < most {
-            let step = self.buffer.len().max(GROWTH_BYTES).min(most - self.buffer.len());
+            let step = self
+                .buffer
+                .len()
+                .max(GROWTH_BYTES)
+                .min(most - self.buffer.len());
             self.buffer.reserve_exact(step);
-            let mut part = self.source.by_ref().take(u64::try_from(step).unwrap_or(u64::MAX));
+            let mut part = self
+                .source
+                .by_ref()
+                .take(u64::try_from(step).unwrap_or(u64::MAX));
             let n_bytes = part.read_until(b'\n', &mut self.buffer)?;
             if n_bytes == 0 || self.buffer.ends_with(b"\n") {
                 break;
@@ -249,7 +289,11 @@ impl LineReader {
             }
             _ => Reason::Read(error),
         };
-        InputError::new(&self.file, Some(self.position.n_lines.saturating_add(1)), reason)
+        InputError::new(
+            &self.file,
+            Some(self.position.n_lines.saturating_add(1)),
+            reason,
+        )
     }
 }
 
@@ -274,6 +318,212 @@ fn explain_utf8(
         _ if error.error_len().is_none() && !is_terminated => {
             Reason::LineCutShort("it ends within a character".into())
         }
-        _ => Reason::NotUtf8 { byte: error.valid_up_to().saturating_add(1) },
+        _ => Reason::NotUtf8 {
+            byte: error.valid_up_to().saturating_add(1),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn reader(content: impl AsRef<[u8]> + Send + 'static) -> LineReader {
+        LineReader::from_reader("f", io::Cursor::new(content)).unwrap()
+    }
+
+    /// (line, offset, text) of each line; `Err` for a fault, with its line.
+    fn read_all(mut lines: LineReader) -> Vec<Result<(u64, u64, String), u64>> {
+        let mut read = Vec::new();
+        loop {
+            match lines.next_line() {
+                Ok(Some(line)) => {
+                    read.push(Ok((
+                        line.place.line(),
+                        line.place.offset(),
+                        line.text.to_owned(),
+                    )));
+                }
+                Ok(None) => return read,
+                Err(error) if error.is_skippable() => read.push(Err(error.line().unwrap())),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// A line of `n_bytes` and a short one, made while it is read.
+    struct LongLine {
+        n_bytes: usize,
+        rest: &'static [u8],
+    }
+
+    impl Read for LongLine {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.n_bytes == 0 {
+                return self.rest.read(buffer);
+            }
+            let n_bytes = buffer.len().min(self.n_bytes);
+            buffer[..n_bytes].fill(b'x');
+            self.n_bytes -= n_bytes;
+            Ok(n_bytes)
+        }
+    }
+
+    #[test]
+    fn byte_order_mark_crlf_and_blank_lines() {
+        let read = read_all(reader("\u{feff}a\r\n\r\n \t\n\u{feff}b\nc"));
+        let line = |number, offset, text: &str| Ok((number, offset, text.to_owned()));
+        assert_eq!(
+            read,
+            [line(1, 0, "a"), line(4, 11, "\u{feff}b"), line(5, 16, "c")]
+        );
+        for blank in ["", "\u{feff}", "\u{feff}\r\n\n  \n", "\n"] {
+            assert!(read_all(reader(blank)).is_empty(), "{blank:?}");
+        }
+    }
+
+    #[test]
+    fn limit_boundary() {
+        for (text, is_accepted) in [
+            ("123", true),
+            ("1234", true),
+            ("12345", false),
+            ("123\r", true),
+            ("1234\r", false),
+        ] {
+            for end in ["", "\n", "\nnext"] {
+                let lines = reader(format!("{text}{end}")).with_line_limit(4);
+                assert_eq!(read_all(lines)[0].is_ok(), is_accepted, "{text:?}{end:?}");
+            }
+        }
+    }
+
+    /// The line is drained without being held, and the next one can be read.
+    #[test]
+    fn a_line_of_100_mb_stays_within_the_limit() {
+        for limit in [0, 1, 1000, 100_000, DEFAULT_LINE_LIMIT] {
+            let source = LongLine {
+                n_bytes: 100_000_000,
+                rest: b"\n\nok\n",
+            };
+            let mut lines = LineReader::from_reader("long", source)
+                .unwrap()
+                .with_line_limit(limit.max(2));
+            let error = lines.next_line().map(|_| ()).unwrap_err();
+            assert_eq!((error.line(), error.is_skippable()), (Some(1), true));
+            let largest = limit.max(2) + 1;
+            assert!(
+                lines.buffer.capacity() <= largest,
+                "{} bytes",
+                lines.buffer.capacity()
+            );
+            assert_eq!(
+                lines.position(),
+                Position {
+                    n_lines: 1,
+                    n_bytes: 100_000_001
+                }
+            );
+            let next = lines.next_line().unwrap().unwrap();
+            assert_eq!((next.text, next.place.line()), ("ok", 3));
+        }
+    }
+
+    #[test]
+    fn skipping_and_resuming() {
+        let text = "\u{feff}one\n\nthree\r\nfour";
+        let mut lines = reader(text);
+        assert_eq!(lines.skip_lines(2).unwrap(), 2);
+        let third = lines.next_line().unwrap().unwrap().place;
+        assert_eq!((third.line(), third.offset()), (3, 8));
+        let stored = third.end();
+
+        let mut lines = reader(text);
+        lines.resume(stored).unwrap();
+        assert_eq!(lines.next_line().unwrap().unwrap().text, "four");
+        assert_eq!(lines.skip_lines(9).unwrap(), 0);
+
+        for changed in ["one\n\nthree\nfour", "\u{feff}one\n", ""] {
+            let error = reader(changed).resume(stored).unwrap_err();
+            assert!(
+                error.is_position_mismatch() && !error.is_malformed(),
+                "{error}"
+            );
+        }
+        assert!(lines.resume(stored).is_err(), "cannot go back");
+    }
+
+    #[test]
+    fn failures_of_the_system_are_io() {
+        let error = LineReader::open(Path::new("/no/such/file")).err().unwrap();
+        assert!(error.is_io() && error.line().is_none(), "{error}");
+        let mut folder = LineReader::open(Path::new(env!("CARGO_MANIFEST_DIR")));
+        let error = match &mut folder {
+            Ok(lines) => lines.next_line().map(|_| ()).unwrap_err(),
+            Err(_) => folder.err().unwrap(),
+        };
+        assert!(error.is_io() && !error.is_skippable(), "{error}");
+    }
+
+    /// Hands out a few bytes at a time, with an interruption now and then.
+    struct Dribble {
+        bytes: Vec<u8>,
+        position: usize,
+        is_interrupted: bool,
+    }
+
+    impl Read for Dribble {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.is_interrupted = !self.is_interrupted;
+            if self.is_interrupted {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let part = &self.bytes[self.position..];
+            let n_bytes = part.len().min(buffer.len()).min(1 + self.position % 3);
+            buffer[..n_bytes].copy_from_slice(&part[..n_bytes]);
+            self.position += n_bytes;
+            Ok(n_bytes)
+        }
+    }
+
+    /// What the reader should do, written for the whole content at once.
+    fn expected(content: &[u8], limit: usize) -> Vec<Result<(u64, u64, String), u64>> {
+        let mut offset = 0;
+        let mut read = Vec::new();
+        for (number, raw) in (1..).zip(content.split_inclusive(|byte| *byte == b'\n')) {
+            let start = Position {
+                n_lines: number - 1,
+                n_bytes: offset,
+            };
+            offset += u64::try_from(raw.len()).unwrap();
+            let is_short = raw.strip_suffix(b"\n").unwrap_or(raw).len() <= limit;
+            match str::from_utf8(super::content(raw, start)) {
+                Ok(text) if is_short && text.trim_ascii().is_empty() => {}
+                Ok(text) if is_short => read.push(Ok((number, start.n_bytes, text.to_owned()))),
+                _ => read.push(Err(number)),
+            }
+        }
+        read
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_in_any_portions(
+            content in proptest::collection::vec(
+                prop_oneof![Just(b'\n'), Just(b'\r'), Just(b' '), Just(b'{'), any::<u8>()],
+                0..80,
+            ),
+            limit in 1usize..12,
+        ) {
+            // Other first bytes mean compression or no text, which have their own tests.
+            let mut content = content;
+            content.iter_mut().take(1).for_each(|byte| *byte &= 0x7f);
+            let expected = expected(&content, limit);
+            let source = Dribble { bytes: content.clone(), position: 0, is_interrupted: false };
+            let dribbled = LineReader::from_reader("f", source).unwrap().with_line_limit(limit);
+            prop_assert_eq!(read_all(dribbled), expected.clone());
+            prop_assert_eq!(read_all(reader(content).with_line_limit(limit)), expected);
+        }
     }
 }

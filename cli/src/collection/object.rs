@@ -98,20 +98,27 @@ fn explain(error: &serde_json::Error, line: &str) -> Malformed {
 }
 
 /// What JSON has no word for but other writers produce. The parser stops at the first byte of
-/// such a literal, or at the one behind its sign.
+/// such a literal or at the one behind it.
 fn explain_literal(line: &str, column: usize) -> Option<&'static str> {
-    let stop = column.checked_sub(1)?;
-    let rest = line.get(stop..)?;
-    let name = rest.trim_start_matches('-');
-    if name.starts_with("NaN") || name.starts_with("nan") {
-        Some("a number may not be NaN")
-    } else if name.starts_with("Inf") || name.starts_with("inf") {
-        Some("a number may not be infinite")
-    } else if rest.starts_with('\u{feff}') {
-        Some("a byte-order mark stands where a value belongs")
-    } else {
-        None
-    }
+    let starts = [column.checked_sub(1)?, column.saturating_sub(2)];
+    starts
+        .iter()
+        .find_map(|start| name_literal(line.get(*start..)?))
+}
+
+fn name_literal(text: &str) -> Option<&'static str> {
+    const LITERALS: [(&str, &str); 5] = [
+        ("NaN", "a number may not be NaN"),
+        ("nan", "a number may not be NaN"),
+        ("Inf", "a number may not be infinite"),
+        ("inf", "a number may not be infinite"),
+        ("\u{feff}", "a byte-order mark stands where a value belongs"),
+    ];
+    let text = text.trim_start_matches('-');
+    LITERALS
+        .iter()
+        .find(|(literal, _)| text.starts_with(literal))
+        .map(|(_, why)| *why)
 }
 
 impl<'de> Deserialize<'de> for Object {

@@ -30,7 +30,10 @@ const NOT_TEXT: [(&[u8], &str); 7] = [
 
 /// What content beginning with `bytes` is, if it is known not to be text.
 pub(super) fn not_text(bytes: &[u8]) -> Option<&'static str> {
-    NOT_TEXT.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, is)| *is)
+    NOT_TEXT
+        .iter()
+        .find(|(magic, _)| bytes.starts_with(magic))
+        .map(|(_, is)| *is)
 }
 
 /// Opens `path`, or standard input for `-`.
@@ -50,18 +53,28 @@ pub(super) fn decompress(mut reader: Box<dyn Read + Send>) -> io::Result<Source>
     let is_zstd = head.starts_with(ZSTD_MAGIC);
     let whole = Cursor::new(head).chain(reader);
     let plain: Box<dyn Read + Send> = if is_gzip {
-        Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, whole)))
+        Box::new(MultiGzDecoder::new(BufReader::with_capacity(
+            BUFFER_BYTES,
+            whole,
+        )))
     } else if is_zstd {
-        Box::new(ZstdReader::new(BufReader::with_capacity(BUFFER_BYTES, whole)))
+        Box::new(ZstdReader::new(BufReader::with_capacity(
+            BUFFER_BYTES,
+            whole,
+        )))
     } else {
         Box::new(whole)
     };
     Ok(BufReader::with_capacity(BUFFER_BYTES, plain))
 }
 
+/// A zstd frame that holds nothing: one segment of no bytes, one last block of no bytes.
+const EMPTY_FRAME: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd, 0x20, 0x00, 0x01, 0x00, 0x00];
+
 /// Decodes zstd frames one after the other, skipping skippable ones.
 ///
-/// Memory is bounded by the decoder's largest window of 100 MiB.
+/// A frame may ask for a window of up to 100 MiB. The decoder holds at most about two and a half
+/// times that, and only as far as content really fills it.
 struct ZstdReader<R> {
     source: Watched<R>,
     decoder: FrameDecoder,
@@ -69,8 +82,15 @@ struct ZstdReader<R> {
 
 impl<R: BufRead> ZstdReader<R> {
     fn new(reader: R) -> Self {
-        let source = Watched { reader, is_at_end: false, failure: None };
-        ZstdReader { source, decoder: FrameDecoder::new() }
+        let source = Watched {
+            reader,
+            is_at_end: false,
+            failure: None,
+        };
+        ZstdReader {
+            source,
+            decoder: bounded_decoder(),
+        }
     }
 
     /// False at the end of the file.
@@ -89,8 +109,15 @@ impl<R: BufRead> ZstdReader<R> {
     }
 
     fn skip(&mut self, n_bytes: u64) -> io::Result<()> {
-        let skipped = io::copy(&mut self.source.reader.by_ref().take(n_bytes), &mut io::sink())?;
-        if skipped < n_bytes { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+        let skipped = io::copy(
+            &mut self.source.reader.by_ref().take(n_bytes),
+            &mut io::sink(),
+        )?;
+        if skipped < n_bytes {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        } else {
+            Ok(())
+        }
     }
 
     fn fill(&mut self, n_bytes: usize) -> io::Result<()> {
@@ -106,6 +133,18 @@ impl<R: BufRead> ZstdReader<R> {
     fn is_between_frames(&self) -> bool {
         self.decoder.is_finished() && self.decoder.can_collect() == 0
     }
+}
+
+/// A decoder that has decoded a frame. `ruzstd` 0.8.3 compares the window a frame asks for with
+/// its limit only from the second frame on; the first could ask for terabytes.
+fn bounded_decoder() -> FrameDecoder {
+    let mut decoder = FrameDecoder::new();
+    let mut frame = EMPTY_FRAME;
+    // Should this ever fail, the decoder is merely a fresh one.
+    if decoder.init(&mut frame).is_ok() {
+        let _ = decoder.decode_blocks(&mut frame, BlockDecodingStrategy::All);
+    }
+    decoder
 }
 
 impl<R: BufRead> Read for ZstdReader<R> {
@@ -133,11 +172,19 @@ struct Watched<R> {
 
 impl<R> Watched<R> {
     fn explain(&mut self, error: FrameDecoderError) -> io::Error {
-        match self.failure.take() {
-            Some(failure) => failure,
-            None if self.is_at_end => io::ErrorKind::UnexpectedEof.into(),
-            None => io::Error::new(io::ErrorKind::InvalidData, error.to_string()),
+        if let Some(failure) = self.failure.take() {
+            return failure;
         }
+        if self.is_at_end {
+            return io::ErrorKind::UnexpectedEof.into();
+        }
+        let why = match error {
+            FrameDecoderError::WindowSizeTooBig { requested } => {
+                format!("its window of {requested} bytes is over the limit of 100 MiB")
+            }
+            other => other.to_string(),
+        };
+        io::Error::new(io::ErrorKind::InvalidData, why)
     }
 }
 

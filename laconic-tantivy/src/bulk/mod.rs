@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use tantivy::merge_policy::{LogMergePolicy, MergePolicy, NoMergePolicy};
 use tantivy::{Index, IndexWriter, Opstamp, TantivyDocument, Term};
 
-use crate::{Error, LaconicField, ModelIdentity, QuantizationLoss, SparseVector};
+use crate::{Error, LaconicField, ModelIdentity, QuantizationLoss, SparseVector, register};
 use deletes::{DeleteOlder, SegmentAges};
 use segment::SegmentBuilder;
 
@@ -94,6 +94,10 @@ impl BulkWriter {
         let stored = LaconicField::of(&index.schema(), field.field())?;
         stored.identity().check_same(field.identity())?;
         stored.identity().check_model(vectors_of)?;
+        if index.tokenizers().get(&stored.identity().tokenizer_name()).is_none() {
+            // Tantivy asks for it even though no vector goes through it here.
+            register(&mut index.clone())?;
+        }
         let writer = index
             .writer_with_num_threads(1, MIN_MEMORY_BUDGET)
             .map_err(|e| Error::during("opening the index for writing", e))?;

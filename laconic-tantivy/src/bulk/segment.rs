@@ -32,7 +32,10 @@ impl SegmentBuilder {
         let directory = RamDirectory::create();
         let scratch = scratch_index(index, directory.clone())?;
         let scratch_segment = scratch.new_segment();
-        let writer = SegmentWriter::for_segment(memory_budget, scratch_segment.clone())?;
+        // Tantivy sizes its hash table by this: up to a third of it, before the first document.
+        // Our share of the segment is not in that table, and it grows when it has to.
+        let table_budget = memory_budget / 8;
+        let writer = SegmentWriter::for_segment(table_budget, scratch_segment.clone())?;
         let impacts = ImpactBuffer::new(field.identity().quantizer);
         Ok(SegmentBuilder { scratch, directory, scratch_segment, writer, impacts, n_docs: 0 })
     }

@@ -97,6 +97,13 @@ impl LaconicQuery {
             searcher.segment_readers().get(address.segment_ord as usize).ok_or_else(|| {
                 crate::Error::invalid(format!("the index has no segment {}", address.segment_ord))
             })?;
+        if address.doc_id >= reader.max_doc() {
+            let (doc, max_doc) = (address.doc_id, reader.max_doc());
+            return Err(crate::Error::invalid(format!(
+                "segment {} has {max_doc} documents, none has number {doc}",
+                address.segment_ord
+            )));
+        }
         Ok(self.laconic_weight(searcher.schema())?.contributions(reader, address.doc_id)?)
     }
 }

@@ -1,0 +1,170 @@
+//! `laconic eval`: how good is the ranking?
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::Global;
+use super::options::QueryOptions;
+use crate::collection::LineReader;
+use crate::corpus::{Corpus, Found};
+use crate::eval::{Metrics, Qrels, Run, RunWriter, evaluate};
+use crate::retrieval::{Question, Retriever};
+use crate::terminal::{Ending, UsageError, note, print, print_json, progress};
+
+/// Measure the ranking against relevance judgments, as trec_eval does
+///
+/// Prints nDCG@10, MRR@10, Recall@100, Recall@1000 and MAP: the mean over the queries that are
+/// asked and judged. Ties are broken as trec_eval breaks them.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  laconic eval --index idx --mode bm25 \
+                        --queries queries.jsonl.gz --qrels qrels/test.tsv")]
+pub(crate) struct Eval {
+    /// Folder of the index
+    #[arg(long, value_name = "DIR")]
+    index: PathBuf,
+    #[command(flatten)]
+    options: QueryOptions,
+    /// Judgments: BEIR's tsv or TREC's qrels
+    #[arg(long, value_name = "FILE")]
+    qrels: PathBuf,
+    /// Number of hits judged
+    #[arg(long, short, default_value_t = 1000)]
+    k: usize,
+    /// Write the ranked lists as a TREC run file
+    #[arg(long, value_name = "FILE")]
+    run: Option<PathBuf>,
+    /// Leave a document with the query's own id out of its hits: when the queries are documents
+    /// of the collection. `auto` does so if every query is one, as BEIR's ArguAna asks for
+    #[arg(long, value_enum, default_value = "auto", value_name = "WHEN")]
+    exclude_self: ExcludeSelf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ExcludeSelf {
+    Auto,
+    Yes,
+    No,
+}
+
+impl Eval {
+    pub(crate) fn run(self, global: &Global) -> Result<Ending> {
+        let qrels = Qrels::read(LineReader::open(&self.qrels)?)?;
+        let questions = self.questions(&qrels)?;
+        let corpus = Corpus::open(&self.index)?;
+        let encoder = self.options.encoder()?;
+        let retriever = self.options.retriever(&corpus, encoder.as_ref(), global.quiet)?;
+        let exclude_self = self.excludes_self(&retriever, &questions)?;
+        if exclude_self && self.exclude_self == ExcludeSelf::Auto {
+            note(global.quiet, "note: every query is a document of the index; leaving each out \
+                                of its own hits (--exclude-self no keeps it)");
+        }
+        let run = self.ask_all(&retriever, &questions, exclude_self, global)?;
+        if let Some(path) = &self.run {
+            write_run(path, &run)?;
+        }
+        let evaluation = evaluate(&qrels, &run);
+        let mean = evaluation.mean.with_context(|| {
+            format!("none of the queries is judged in {}", self.qrels.display())
+        })?;
+        print_metrics(&mean, evaluation.by_query.len(), global)?;
+        Ok(Ending::Done)
+    }
+
+    /// The queries to ask: those of the files that are judged.
+    fn questions(&self, qrels: &Qrels) -> Result<Vec<Question>> {
+        if self.options.queries.is_none() && self.options.query_vectors.is_none() {
+            let message = "eval needs queries: --queries or --query-vectors";
+            return Err(UsageError(message.to_owned()).into());
+        }
+        let mut questions = self.options.questions()?;
+        questions.retain(|question| qrels.judgments(&question.id).is_some());
+        self.keep_named_queries(&mut questions)?;
+        Ok(questions)
+    }
+
+    /// Where texts and vectors are given, the text file says which queries are asked.
+    fn keep_named_queries(&self, questions: &mut Vec<Question>) -> Result<()> {
+        let (Some(queries), Some(_)) = (&self.options.queries, &self.options.query_vectors) else {
+            return Ok(());
+        };
+        let named = crate::retrieval::read_queries(queries)?;
+        let named: HashSet<String> = named.into_iter().map(|question| question.id).collect();
+        questions.retain(|question| named.contains(&question.id));
+        Ok(())
+    }
+
+    fn excludes_self(&self, retriever: &Retriever<'_>, questions: &[Question]) -> Result<bool> {
+        match self.exclude_self {
+            ExcludeSelf::Yes => Ok(true),
+            ExcludeSelf::No => Ok(false),
+            ExcludeSelf::Auto => {
+                for question in questions {
+                    let id = retriever.corpus.id_term(&question.id);
+                    if retriever.searcher.doc_freq(&id)? == 0 {
+                        return Ok(false);
+                    }
+                }
+                Ok(!questions.is_empty())
+            }
+        }
+    }
+
+    fn ask_all(
+        &self,
+        retriever: &Retriever<'_>,
+        questions: &[Question],
+        exclude_self: bool,
+        global: &Global,
+    ) -> Result<Run> {
+        let bar = progress("queries", Some(questions.len() as u64), global.quiet);
+        let mut run = Run::default();
+        for question in questions {
+            // One more, as the query itself may take a place.
+            let found = retriever.ask(question, self.k + usize::from(exclude_self))?;
+            let kept = found.into_iter().filter(|hit| !exclude_self || hit.id != question.id);
+            let hits = kept.take(self.k).map(|Found { id, score, .. }| (id, score));
+            run.insert(&question.id, hits)?;
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        Ok(run)
+    }
+}
+
+fn write_run(path: &Path, run: &Run) -> Result<()> {
+    let context = || format!("cannot write {}", path.display());
+    let mut file = BufWriter::new(File::create(path).with_context(context)?);
+    let mut writer = RunWriter::new(&mut file, "laconic")?;
+    for (query, hits) in run.iter() {
+        writer.write(query, hits.iter().map(|hit| (hit.doc.as_str(), hit.score)))?;
+    }
+    drop(writer);
+    file.flush().with_context(context)
+}
+
+fn print_metrics(mean: &Metrics, n_queries: usize, global: &Global) -> Result<()> {
+    let rows = [
+        ("nDCG@10", mean.ndcg_at_10),
+        ("MRR@10", mean.mrr_at_10),
+        ("Recall@100", mean.recall_at_100),
+        ("Recall@1000", mean.recall_at_1000),
+        ("MAP", mean.map),
+    ];
+    if global.json {
+        let mut object = serde_json::Map::new();
+        object.insert("queries".to_owned(), json!(n_queries));
+        object.extend(rows.map(|(name, value)| (name.to_owned(), json!(value))));
+        return print_json(&object);
+    }
+    print(format_args!("{:<12} {n_queries}", "queries"))?;
+    for (name, value) in rows {
+        print(format_args!("{name:<12} {value:.4}"))?;
+    }
+    Ok(())
+}

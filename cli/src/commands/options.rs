@@ -1,0 +1,120 @@
+//! Options that several sub-commands share.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use laconic_model::Encoder;
+use laconic_tantivy::ModelIdentity;
+
+use crate::collection::VectorScale;
+use crate::corpus::Corpus;
+use crate::encoding;
+use crate::retrieval::{self, Mode, Question, Retriever};
+use crate::terminal::{UsageError, note};
+
+/// Which checkpoint encodes, and how.
+#[derive(Debug, Args)]
+pub(crate) struct ModelOptions {
+    /// Folder of a checkpoint: config.json, safetensors, tokenizer.json
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+    /// Tokenizer, if the checkpoint's folder has none (LACONIC checkpoints ship none)
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub(crate) tokenizer: Option<PathBuf>,
+    /// Override a knob of the preset: query_prefix, document_prefix, add_bos, max_length,
+    /// top_k=none, …
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "model")]
+    pub(crate) overrides: Vec<String>,
+}
+
+impl ModelOptions {
+    /// Loads the encoder, if one is named.
+    pub(crate) fn load(&self) -> Result<Option<Encoder>> {
+        let Some(folder) = &self.model else { return Ok(None) };
+        let overrides = self.overrides.iter().map(|pair| match pair.split_once('=') {
+            Some((key, value)) => Ok((key.trim().to_owned(), value.to_owned())),
+            None => Err(UsageError(format!("`--set {pair}` has no `=`; write --set KEY=VALUE"))),
+        });
+        let overrides = overrides.collect::<Result<Vec<_>, _>>()?;
+        encoding::load(folder, self.tokenizer.as_deref(), &overrides).map(Some)
+    }
+}
+
+/// Parses the factor the weights of a vector file were multiplied with.
+pub(crate) fn vector_scale(text: &str) -> Result<VectorScale, String> {
+    let scale = text.parse::<f32>().ok().and_then(VectorScale::new);
+    scale.ok_or_else(|| "a number greater than 0 is needed".to_owned())
+}
+
+/// What to ask and how.
+#[derive(Debug, Args)]
+pub(crate) struct QueryOptions {
+    /// Queries as JSON lines {"_id", "text"}; plain, gzip or zstd
+    #[arg(long, value_name = "FILE")]
+    pub(crate) queries: Option<PathBuf>,
+    /// Queries as vectors, JSON lines {"_id", "vector": {term: weight}}
+    #[arg(long, value_name = "FILE")]
+    pub(crate) query_vectors: Option<PathBuf>,
+    /// Factor the weights of the vector file were multiplied with
+    #[arg(long, value_name = "S", default_value = "1", value_parser = vector_scale)]
+    pub(crate) vector_scale: VectorScale,
+    /// Name of the model that made the query vectors, to be compared with the index's
+    #[arg(long, value_name = "NAME", requires = "query_vectors")]
+    pub(crate) vectors_model: Option<String>,
+    #[command(flatten)]
+    pub(crate) model: ModelOptions,
+    /// How to score; sparse needs an index with vectors
+    #[arg(long, value_enum, default_value = "sparse")]
+    pub(crate) mode: Mode,
+    /// Only documents that match this, in Tantivy's query syntax, e.g. 'year:[2019 TO *]'
+    #[arg(long, value_name = "QUERY")]
+    pub(crate) filter: Option<String>,
+}
+
+impl QueryOptions {
+    /// The questions of the files named.
+    pub(crate) fn questions(&self) -> Result<Vec<Question>> {
+        match (&self.queries, &self.query_vectors) {
+            (_, Some(path)) if self.mode == Mode::Sparse => {
+                retrieval::read_query_vectors(path, self.vector_scale)
+            }
+            (Some(path), _) => retrieval::read_queries(path),
+            (None, Some(path)) => retrieval::read_query_vectors(path, self.vector_scale),
+            (None, None) => Ok(Vec::new()),
+        }
+    }
+
+    /// Loads the encoder if the mode needs one.
+    pub(crate) fn encoder(&self) -> Result<Option<Encoder>> {
+        match self.mode {
+            Mode::Sparse => self.model.load(),
+            Mode::Bm25 => Ok(None),
+        }
+    }
+
+    /// Prepares the search, and says what it takes on trust.
+    pub(crate) fn retriever<'a>(
+        &self,
+        corpus: &'a Corpus,
+        encoder: Option<&'a Encoder>,
+        quiet: bool,
+    ) -> Result<Retriever<'a>> {
+        let filter = self.filter.as_deref().map(|filter| corpus.filter(filter)).transpose()?;
+        let vectors_of = self.vectors_model.as_deref().map(given_model).transpose()?;
+        if let (Mode::Sparse, Some(field)) = (self.mode, corpus.laconic()) {
+            if field.identity().model.is_none() && encoder.is_some() {
+                note(quiet, "note: the index does not say which model made its vectors; \
+                             taking it to be the one given");
+            }
+        }
+        let searcher = corpus.searcher()?;
+        Ok(Retriever { corpus, searcher, mode: self.mode, encoder, vectors_of, filter })
+    }
+}
+
+/// The identity of vectors that come from a file.
+pub(crate) fn given_model(name: &str) -> Result<ModelIdentity> {
+    Ok(ModelIdentity::new(name, "given")?)
+}
+

@@ -1,0 +1,211 @@
+//! `laconic search`: questions in, ranked documents out.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use laconic_tantivy::TermContribution;
+use serde_json::{Value, json};
+
+use super::Global;
+use super::options::QueryOptions;
+use crate::corpus::{Corpus, Found};
+use crate::retrieval::{Mode, Question, Retriever};
+use crate::terminal::{Ending, UsageError, print, print_json};
+
+/// Search an index by learned-sparse vectors or by BM25
+///
+/// The query is a text (encoded with --model in sparse mode), a file of texts, or a file of
+/// vectors.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  laconic search --index idx --mode bm25 'spinal cord injury'\n  \
+                        laconic search --index idx --model laconic-1b --explain 'spinal cord injury'\n  \
+                        laconic search --index idx --query-vectors q.jsonl --format trec")]
+pub(crate) struct Search {
+    /// Folder of the index
+    #[arg(long, value_name = "DIR")]
+    index: PathBuf,
+    /// The query as text
+    #[arg(value_name = "QUERY", conflicts_with_all = ["queries", "query_vectors"])]
+    query: Option<String>,
+    #[command(flatten)]
+    options: QueryOptions,
+    /// Number of hits
+    #[arg(long, short, default_value_t = 10)]
+    k: usize,
+    /// How to print hits
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// Show which terms made each score
+    #[arg(long)]
+    explain: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// One JSON object per query
+    Json,
+    /// TREC run lines
+    Trec,
+}
+
+impl Search {
+    pub(crate) fn run(mut self, global: &Global) -> Result<Ending> {
+        if global.json {
+            self.format = Format::Json;
+        }
+        let questions = self.questions()?;
+        let corpus = Corpus::open(&self.index)?;
+        let encoder = self.options.encoder()?;
+        let retriever = self.options.retriever(&corpus, encoder.as_ref(), global.quiet)?;
+        let mut n_found = 0;
+        for question in &questions {
+            let found = retriever.ask(question, self.k)?;
+            n_found += found.len();
+            self.print(&retriever, question, &found)?;
+        }
+        Ok(if n_found > 0 { Ending::Done } else { Ending::NothingFound })
+    }
+
+    fn questions(&self) -> Result<Vec<Question>> {
+        if let Some(text) = &self.query {
+            let text = Some(text.clone());
+            return Ok(vec![Question { id: "1".to_owned(), text, vector: None }]);
+        }
+        if self.options.queries.is_none() && self.options.query_vectors.is_none() {
+            let message = "search needs a query: a text, --queries or --query-vectors";
+            return Err(UsageError(message.to_owned()).into());
+        }
+        self.options.questions()
+    }
+
+    fn print(&self, retriever: &Retriever<'_>, question: &Question, found: &[Found]) -> Result<()> {
+        match self.format {
+            Format::Text => self.print_text(retriever, question, found),
+            Format::Json => self.print_json(retriever, question, found),
+            Format::Trec => print_trec(question, found),
+        }
+    }
+
+    fn print_text(
+        &self,
+        retriever: &Retriever<'_>,
+        question: &Question,
+        found: &[Found],
+    ) -> Result<()> {
+        if self.query.is_none() {
+            let text = question.text.as_deref().unwrap_or("(vector)");
+            print(format_args!("# {}: {text}", question.id))?;
+        }
+        for (rank, hit) in (1..).zip(found) {
+            print_hit(retriever, rank, hit)?;
+            if self.explain && retriever.mode == Mode::Sparse {
+                explain_hit(retriever, question, hit, usize::MAX)?;
+            }
+        }
+        if found.is_empty() {
+            print("nothing found")?;
+        }
+        Ok(())
+    }
+
+    fn print_json(
+        &self,
+        retriever: &Retriever<'_>,
+        question: &Question,
+        found: &[Found],
+    ) -> Result<()> {
+        let hits = (1..).zip(found).map(|(rank, hit): (u64, _)| -> Result<Value> {
+            let stored = retriever.corpus.document(&retriever.searcher, hit.address)?;
+            let mut value = json!({
+                "rank": rank, "_id": hit.id, "score": hit.score,
+                "title": stored.title, "text": stored.text,
+            });
+            if self.explain && retriever.mode == Mode::Sparse {
+                let parts = contributions(retriever, question, hit)?;
+                value["explanation"] = parts.iter().map(contribution_json).collect();
+            }
+            Ok(value)
+        });
+        let hits = hits.collect::<Result<Vec<_>>>()?;
+        print_json(&json!({"query_id": question.id, "query": question.text, "hits": hits}))
+    }
+}
+
+/// Prints the `n_terms` terms that add most to a hit's score.
+pub(crate) fn explain_hit(
+    retriever: &Retriever<'_>,
+    question: &Question,
+    hit: &Found,
+    n_terms: usize,
+) -> Result<()> {
+    for part in contributions(retriever, question, hit)?.iter().take(n_terms) {
+        print(format_args!("       {}", ContributionLine(part)))?;
+    }
+    Ok(())
+}
+
+fn contributions(
+    retriever: &Retriever<'_>,
+    question: &Question,
+    hit: &Found,
+) -> Result<Vec<TermContribution>> {
+    let query = retriever.sparse_query(question)?;
+    Ok(query.contributions(&retriever.searcher, hit.address)?)
+}
+
+pub(crate) fn print_hit(retriever: &Retriever<'_>, rank: usize, hit: &Found) -> Result<()> {
+    let stored = retriever.corpus.document(&retriever.searcher, hit.address)?;
+    let title = stored.title.as_deref().unwrap_or_default();
+    print(format_args!("{rank:>4}  {:<9.4} {}  {}", hit.score, hit.id, one_line(title, 90)))?;
+    Ok(print(format_args!("       {}", one_line(&stored.text, 150)))?)
+}
+
+/// The start of a text on one line, free of control characters that could move the cursor.
+fn one_line(text: &str, max_chars: usize) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut line: String = words.chars().filter(|c| !c.is_control()).take(max_chars).collect();
+    if words.chars().count() > max_chars {
+        line.push('…');
+    }
+    line
+}
+
+struct ContributionLine<'a>(&'a TermContribution);
+
+impl std::fmt::Display for ContributionLine<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let part = self.0;
+        write!(
+            f,
+            "{:>5.1} %  {:<20} impact {:>3} (weight {:.3}) × {:.3} = {:.4}",
+            100.0 * part.share,
+            one_line(&part.term, 20),
+            part.impact,
+            part.document_weight,
+            part.query_weight,
+            part.contribution
+        )
+    }
+}
+
+fn contribution_json(part: &TermContribution) -> Value {
+    json!({
+        "term": part.term,
+        "impact": part.impact,
+        "document_weight": part.document_weight,
+        "query_weight": part.query_weight,
+        "contribution": part.contribution,
+        "share": part.share,
+    })
+}
+
+fn print_trec(question: &Question, found: &[Found]) -> Result<()> {
+    for (rank, hit) in (1..).zip(found) {
+        let rank: u64 = rank;
+        print(format_args!("{} Q0 {} {rank} {} laconic", question.id, hit.id, hit.score))?;
+    }
+    Ok(())
+}

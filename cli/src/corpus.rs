@@ -1,0 +1,274 @@
+//! [`Corpus`]: the index that `laconic index` makes of a BEIR collection.
+//!
+//! | Field | Holds |
+//! |---|---|
+//! | `_id` | the document's id, stored, a fast column |
+//! | `title` | the title alone, searchable by `title:…`, stored |
+//! | `text` | title and body, what BM25 ranks by (one field, as BEIR's baselines do) |
+//! | `body` | the body as given, stored only |
+//! | `fields` | all further fields as JSON: searchable, stored, fast |
+//! | `laconic` | impacts, unless the index was made without vectors |
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use laconic_tantivy::{Identity, LaconicField};
+use tantivy::collector::TopDocs;
+use tantivy::columnar::StrColumn;
+use tantivy::query::{
+    BooleanQuery, BoostQuery, ConstScoreQuery, Occur, Query, QueryParser, TermQuery,
+};
+use tantivy::schema::{
+    FAST, Field, IndexRecordOption, JsonObjectOptions, OwnedValue, STORED, STRING, Schema, TEXT,
+    TextFieldIndexing, Value,
+};
+use tantivy::{DocAddress, Index, Score, Searcher, TantivyDocument, Term};
+
+use crate::collection::Document;
+
+/// Name of the laconic field.
+pub const LACONIC_FIELD: &str = "laconic";
+
+/// The index of a collection, opened.
+#[derive(Clone)]
+pub struct Corpus {
+    index: Index,
+    id: Field,
+    title: Field,
+    text: Field,
+    body: Field,
+    fields: Field,
+    laconic: Option<LaconicField>,
+}
+
+/// A document read back from the index.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct StoredDocument {
+    /// The document's id.
+    #[serde(rename = "_id")]
+    pub id: String,
+    /// The title, if it had one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The body.
+    pub text: String,
+}
+
+/// A document found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The document's id.
+    pub id: String,
+    /// Its score.
+    pub score: Score,
+    /// Where it is, for this searcher.
+    pub address: DocAddress,
+}
+
+impl Corpus {
+    /// Creates an index in `dir`; with a laconic field if `identity` says what goes into it.
+    ///
+    /// # Errors
+    /// When there is an index already or the directory cannot be written.
+    pub fn create(dir: &Path, identity: Option<Identity>) -> Result<Corpus> {
+        let mut schema = Schema::builder();
+        schema.add_text_field("_id", STRING | STORED | FAST);
+        schema.add_text_field("title", TEXT | STORED);
+        schema.add_text_field("text", TEXT);
+        schema.add_text_field("body", STORED);
+        schema.add_json_field("fields", further_fields());
+        if let Some(identity) = identity {
+            LaconicField::add_to(&mut schema, LACONIC_FIELD, identity);
+        }
+        Corpus::of(laconic_tantivy::create_in_dir(dir, schema.build())?)
+    }
+
+    /// Opens the index in `dir`.
+    ///
+    /// # Errors
+    /// When there is none, or it was not made by `laconic index`.
+    pub fn open(dir: &Path) -> Result<Corpus> {
+        Corpus::of(laconic_tantivy::open_in_dir(dir)?)
+    }
+
+    fn of(index: Index) -> Result<Corpus> {
+        let schema = index.schema();
+        let field = |name: &str| {
+            schema.get_field(name).ok().with_context(|| {
+                format!("the index has no field `{name}`; it was not made by `laconic index`")
+            })
+        };
+        let laconic = match schema.get_field(LACONIC_FIELD) {
+            Ok(field) => Some(LaconicField::of(&schema, field)?),
+            Err(_) => None,
+        };
+        Ok(Corpus {
+            id: field("_id")?,
+            title: field("title")?,
+            text: field("text")?,
+            body: field("body")?,
+            fields: field("fields")?,
+            laconic,
+            index,
+        })
+    }
+
+    /// True if `dir` holds an index.
+    pub fn exists(dir: &Path) -> bool {
+        dir.join("meta.json").exists()
+    }
+
+    /// Tantivy's index.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The laconic field, if the index has one.
+    pub fn laconic(&self) -> Option<&LaconicField> {
+        self.laconic.as_ref()
+    }
+
+    /// The laconic field.
+    ///
+    /// # Errors
+    /// When the index was made without vectors.
+    pub fn require_laconic(&self) -> Result<&LaconicField> {
+        match &self.laconic {
+            Some(field) => Ok(field),
+            None => bail!(
+                "the index was made without vectors; search it with `--mode bm25`, or make it \
+                 anew with `--model` or `--vectors`"
+            ),
+        }
+    }
+
+    /// A searcher over the last commit.
+    ///
+    /// # Errors
+    /// Tantivy's.
+    pub fn searcher(&self) -> Result<Searcher> {
+        let reader = self.index.reader_builder().reload_policy(tantivy::ReloadPolicy::Manual);
+        Ok(reader.try_into()?.searcher())
+    }
+
+    /// The term that names a document.
+    pub fn id_term(&self, id: &str) -> Term {
+        Term::from_field_text(self.id, id)
+    }
+
+    /// `document` as the index stores it, its vector aside.
+    pub fn to_tantivy(&self, document: &Document) -> TantivyDocument {
+        let mut stored = TantivyDocument::default();
+        stored.add_text(self.id, &document.id);
+        if let Some(title) = &document.title {
+            stored.add_text(self.title, title);
+            stored.add_text(self.text, title);
+        }
+        stored.add_text(self.text, &document.text);
+        stored.add_text(self.body, &document.text);
+        if !document.fields.is_empty() {
+            let fields = serde_json::Value::Object(document.fields.clone());
+            stored.add_field_value(self.fields, &OwnedValue::from(fields));
+        }
+        stored
+    }
+
+    /// Reads a document back.
+    ///
+    /// # Errors
+    /// Tantivy's, when the store is damaged.
+    pub fn document(&self, searcher: &Searcher, address: DocAddress) -> Result<StoredDocument> {
+        let stored: TantivyDocument = searcher.doc(address)?;
+        let text = |field: Field| {
+            stored.get_first(field).and_then(|value| value.as_str().map(str::to_owned))
+        };
+        Ok(StoredDocument {
+            id: text(self.id).unwrap_or_default(),
+            title: text(self.title),
+            text: text(self.body).unwrap_or_default(),
+        })
+    }
+
+    /// A BM25 query of the words of a plain text: no query syntax, every word optional, a word
+    /// given twice counts twice.
+    ///
+    /// # Errors
+    /// Tantivy's, when the field's tokenizer is not registered.
+    pub fn bag_of_words(&self, text: &str) -> Result<Box<dyn Query>> {
+        let mut counts = std::collections::BTreeMap::<String, u16>::new();
+        let mut analyzer = self.index.tokenizer_for_field(self.text)?;
+        analyzer.token_stream(text).process(&mut |token| {
+            let count = counts.entry(token.text.clone()).or_default();
+            *count = count.saturating_add(1);
+        });
+        let clause = |(word, count): (String, u16)| {
+            let term = Term::from_field_text(self.text, &word);
+            let query = TermQuery::new(term, IndexRecordOption::WithFreqs);
+            let boosted = BoostQuery::new(Box::new(query), f32::from(count));
+            (Occur::Should, Box::new(boosted) as Box<dyn Query>)
+        };
+        Ok(Box::new(BooleanQuery::new(counts.into_iter().map(clause).collect())))
+    }
+
+    /// Parses a filter in Tantivy's query syntax. Words without a field are sought in title and
+    /// text, names of further fields work as they are.
+    ///
+    /// # Errors
+    /// When the filter cannot be parsed.
+    pub fn filter(&self, filter: &str) -> Result<Box<dyn Query>> {
+        let mut parser = QueryParser::for_index(&self.index, vec![self.text, self.fields]);
+        parser.set_conjunction_by_default();
+        parser.parse_query(filter).with_context(|| format!("cannot read the filter `{filter}`"))
+    }
+
+    /// `query` restricted to what matches `filter`, scores unchanged.
+    pub fn filtered(query: Box<dyn Query>, filter: Option<&dyn Query>) -> Box<dyn Query> {
+        let Some(filter) = filter else { return query };
+        let filter = Box::new(ConstScoreQuery::new(filter.box_clone(), 0.0));
+        Box::new(BooleanQuery::new(vec![(Occur::Must, query), (Occur::Must, filter)]))
+    }
+
+    /// The `k` best documents, best first.
+    ///
+    /// # Errors
+    /// Tantivy's.
+    pub fn top(&self, searcher: &Searcher, query: &dyn Query, k: usize) -> Result<Vec<Found>> {
+        let collector = TopDocs::with_limit(k).order_by_score();
+        let ids = Ids::open(searcher)?;
+        let hits = searcher.search(query, &collector)?;
+        hits.into_iter()
+            .map(|(score, address)| Ok(Found { id: ids.id(address)?, score, address }))
+            .collect()
+    }
+}
+
+fn further_fields() -> JsonObjectOptions {
+    let indexing = TextFieldIndexing::default()
+        .set_tokenizer("default")
+        .set_index_option(IndexRecordOption::WithFreqsAndPositions);
+    JsonObjectOptions::default()
+        .set_stored()
+        .set_fast("raw")
+        .set_expand_dots_enabled()
+        .set_indexing_options(indexing)
+}
+
+/// The `_id` columns of a searcher's segments, much faster than reading stored documents.
+struct Ids(Vec<Option<StrColumn>>);
+
+impl Ids {
+    fn open(searcher: &Searcher) -> Result<Ids> {
+        let columns = searcher.segment_readers().iter().map(|reader| reader.fast_fields().str("_id"));
+        Ok(Ids(columns.collect::<tantivy::Result<_>>()?))
+    }
+
+    fn id(&self, address: DocAddress) -> Result<String> {
+        let column = self.0.get(address.segment_ord as usize).and_then(Option::as_ref);
+        let column = column.context("the column `_id` is missing; run `laconic check`")?;
+        let mut id = String::new();
+        let ord = column.term_ords(address.doc_id).next();
+        let ord = ord.with_context(|| format!("document {} has no id", address.doc_id))?;
+        column.ord_to_str(ord, &mut id)?;
+        Ok(id)
+    }
+}

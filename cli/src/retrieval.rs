@@ -1,0 +1,125 @@
+//! Asking: queries from text or vectors, searched by BM25 or by learned-sparse impacts.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use laconic_model::Encoder;
+use laconic_tantivy::{LaconicQuery, ModelIdentity, SparseVector};
+use tantivy::Searcher;
+use tantivy::query::Query as TantivyQuery;
+
+use crate::collection::{self, LineReader, VectorScale};
+use crate::corpus::{Corpus, Found};
+use crate::encoding;
+use crate::indexing::to_vector;
+
+/// Largest number of hits a search may ask for: a bound on what a typing error can allocate.
+pub const MAX_K: usize = 1_000_000;
+
+/// How documents are scored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// Learned-sparse impacts.
+    Sparse,
+    /// BM25 over title and text, with Tantivy's k1 = 1.2 and b = 0.75.
+    Bm25,
+}
+
+/// A query to ask.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Question {
+    /// Its id, `1` for one typed on the command line.
+    pub id: String,
+    /// Its text, if it has one.
+    pub text: Option<String>,
+    /// Its vector, if it was given.
+    pub vector: Option<SparseVector>,
+}
+
+/// Reads queries as text.
+///
+/// # Errors
+/// On the first line that cannot be read.
+pub fn read_queries(path: &Path) -> Result<Vec<Question>> {
+    let queries = collection::queries(LineReader::open(path)?).with_unique_ids();
+    let question = |query: collection::Query| Question {
+        id: query.id,
+        text: Some(query.text),
+        vector: None,
+    };
+    Ok(queries.map(|q| q.map(|located| question(located.record))).collect::<Result<_, _>>()?)
+}
+
+/// Reads queries as vectors.
+///
+/// # Errors
+/// On the first line that cannot be read.
+pub fn read_query_vectors(path: &Path, scale: VectorScale) -> Result<Vec<Question>> {
+    let records = collection::vectors(LineReader::open(path)?, scale).with_unique_ids();
+    let question = |(id, vector)| Question { id, text: None, vector: Some(vector) };
+    let vectors = records.map(|record| record.and_then(to_vector));
+    Ok(vectors.map(|v| v.map(|located| question(located.record))).collect::<Result<_, _>>()?)
+}
+
+/// Everything a search needs, prepared once.
+pub struct Retriever<'a> {
+    /// The index.
+    pub corpus: &'a Corpus,
+    /// Its last commit.
+    pub searcher: Searcher,
+    /// How to score.
+    pub mode: Mode,
+    /// Encoder of text queries, for sparse search.
+    pub encoder: Option<&'a Encoder>,
+    /// Model behind given vectors, if the user said so.
+    pub vectors_of: Option<ModelIdentity>,
+    /// Restriction of the hits.
+    pub filter: Option<Box<dyn TantivyQuery>>,
+}
+
+impl Retriever<'_> {
+    /// The `k` best documents for a question, best first.
+    ///
+    /// # Errors
+    /// When the question lacks what the mode needs, or was made by another model than the index.
+    pub fn ask(&self, question: &Question, k: usize) -> Result<Vec<Found>> {
+        if !(1..=MAX_K).contains(&k) {
+            bail!("{k} hits are asked for; 1 to {MAX_K} can be had");
+        }
+        let query: Box<dyn TantivyQuery> = match self.mode {
+            Mode::Sparse => Box::new(self.sparse_query(question)?),
+            Mode::Bm25 => self.bm25_query(question)?,
+        };
+        let query = Corpus::filtered(query, self.filter.as_deref());
+        self.corpus.top(&self.searcher, query.as_ref(), k)
+    }
+
+    /// The learned-sparse query of a question.
+    ///
+    /// # Errors
+    /// As [`ask`](Retriever::ask).
+    pub fn sparse_query(&self, question: &Question) -> Result<LaconicQuery> {
+        let field = self.corpus.require_laconic()?;
+        if let Some(vector) = &question.vector {
+            let query = LaconicQuery::new(field, vector.clone());
+            return Ok(match &self.vectors_of {
+                Some(model) => query.encoded_by(model.clone()),
+                None => query,
+            });
+        }
+        let text = question.text.as_deref().unwrap_or_default();
+        let encoder = self.encoder.context(
+            "a text query needs the encoder in sparse mode: name the checkpoint with `--model`, \
+             give vectors with `--query-vectors`, or search with `--mode bm25`",
+        )?;
+        let vector = encoding::encode_query(encoder, text)?;
+        Ok(LaconicQuery::new(field, vector).encoded_by(encoding::identity(encoder)?))
+    }
+
+    fn bm25_query(&self, question: &Question) -> Result<Box<dyn TantivyQuery>> {
+        let text = question.text.as_deref().context(
+            "BM25 needs the query as text; give it on the command line or with `--queries`",
+        )?;
+        self.corpus.bag_of_words(text)
+    }
+}

@@ -1,0 +1,395 @@
+//! Text in, term weights out: tokenizer, network and preset together.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use crate::backbone::{Backbone, Pack, to_vec};
+use crate::batch::plan;
+use crate::config::Config;
+use crate::encoding::{Encoding, Trace, term_weights};
+use crate::error::Error;
+use crate::folder::{Fingerprint, Folder, read_named};
+use crate::head::{Head, MaxLogits, Pooled};
+use crate::options::LoadOptions;
+use crate::preset::Preset;
+use crate::text::Text;
+use crate::tokenize::{Specials, TextTokenizer, Tokens};
+use crate::weights::{LM_HEAD, Weights};
+
+const CONFIG: &str = "config.json";
+const TOKENIZER: &str = "tokenizer.json";
+
+const MAX_CONFIG: u64 = 1 << 20;
+const MAX_TOKENIZER: u64 = 64 << 20;
+
+/// Texts tokenized and sorted at a time. Bounds what lies around between
+/// tokenizer and network, however many texts the caller hands in.
+const WINDOW: usize = 1024;
+
+/// Pooled logits (texts × vocabulary) held at once: 32 MiB of f32.
+const MAX_POOLED: usize = 8 << 20;
+
+/// A loaded model: turns texts into sparse vectors over its vocabulary.
+///
+/// `Send` and `Sync`; all methods take `&self`, and calls from several threads
+/// share rayon's global pool.
+///
+/// ```no_run
+/// use laconic_model::{Encoder, LoadOptions, Text};
+///
+/// let options = LoadOptions::new().tokenizer("llama-3/tokenizer.json").set("top_k", "128");
+/// let encoder = Encoder::load("laconic-1b", options)?;
+/// let texts = [Text::titled("Copper", "Copper conducts well."), Text::Query("what conducts?")];
+/// for encoding in encoder.encode_batch(&texts, |n_done| println!("{n_done}"))? {
+///     for (token_id, weight) in encoding.weights {
+///         println!("{:?} {weight:.3}", encoder.term(token_id));
+///     }
+/// }
+/// # Ok::<(), laconic_model::Error>(())
+/// ```
+pub struct Encoder {
+    preset: Preset,
+    specials: Specials,
+    tokenizer: TextTokenizer,
+    backbone: Backbone,
+    head: Head,
+    /// Rows of the head that are tokens, not padding.
+    has_term: Vec<bool>,
+    fingerprint: String,
+    model_id: String,
+    batch_tokens: usize,
+}
+
+impl Encoder {
+    /// Loads a Hugging Face folder: `config.json`, safetensors in one file or
+    /// sharded (f32, f16 or bf16, all computed in f32), `tokenizer.json`, and
+    /// `laconic.json` with preset knobs if there is one.
+    ///
+    /// Everything is read into memory; the files may change or go afterwards.
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing, damaged, of another network than Llama, at odds
+    /// with the others, or holds a weight that is NaN or infinite; if a knob
+    /// is unknown or out of range.
+    pub fn load(folder: impl AsRef<Path>, options: LoadOptions) -> Result<Self, Error> {
+        let folder = Folder::open(folder.as_ref())?;
+        let mut fingerprint = Fingerprint::new();
+        let config = read_config(&folder, &mut fingerprint)?;
+        let preset = options.resolve_preset(&folder)?;
+        check_length(&preset, &config)?;
+        let specials = specials(&preset, &config)?;
+        let tokenizer = read_tokenizer(&folder, &options, &config, &mut fingerprint)?;
+        let mut weights = Weights::load(&folder, &config, &mut fingerprint)?;
+        let (backbone, head) = build(&config, &mut weights, preset.max_length())?;
+        let fingerprint = fingerprint.finish();
+        Ok(Self {
+            model_id: format!("{}@{fingerprint}", folder.name()),
+            has_term: tokenizer.has_term().collect(),
+            batch_tokens: options.max_batch_tokens(),
+            preset,
+            specials,
+            tokenizer,
+            backbone,
+            head,
+            fingerprint,
+        })
+    }
+
+    /// Encodes one query.
+    ///
+    /// # Errors
+    ///
+    /// If a logit is not finite.
+    pub fn encode_query(&self, query: &str) -> Result<Encoding, Error> {
+        self.encode(Text::Query(query))
+    }
+
+    /// Encodes one document.
+    ///
+    /// # Errors
+    ///
+    /// If a logit is not finite.
+    pub fn encode_document(&self, title: Option<&str>, body: &str) -> Result<Encoding, Error> {
+        self.encode(Text::Document { title, body })
+    }
+
+    /// Encodes one text.
+    ///
+    /// # Errors
+    ///
+    /// If a logit is not finite.
+    pub fn encode(&self, text: Text<'_>) -> Result<Encoding, Error> {
+        let tokens = self.tokenize(text).map_err(|error| error.at_document(0))?;
+        let mut encodings = self.encode_tokens(vec![tokens], &mut |_| {})?;
+        Ok(encodings
+            .pop()
+            .unwrap_or_else(|| Encoding::of(&Tokens::default())))
+    }
+
+    /// Encodes many texts, queries and documents in any mixture.
+    ///
+    /// Results come in the order of `texts`, and each is what encoding the
+    /// text alone gives, to within 1e-5. `progress` is called with the number
+    /// of texts done, rising up to all of them.
+    ///
+    /// # Errors
+    ///
+    /// If a logit is not finite; [`Error::document_idx`] says of which text.
+    pub fn encode_batch(
+        &self,
+        texts: &[Text<'_>],
+        mut progress: impl FnMut(usize),
+    ) -> Result<Vec<Encoding>, Error> {
+        let mut encodings = Vec::with_capacity(texts.len());
+        for window in texts.chunks(WINDOW) {
+            let n_before = encodings.len();
+            let tokens = self.tokenize_all(window, n_before)?;
+            let done = self.encode_tokens(tokens, &mut |n_done| progress(n_before + n_done));
+            encodings.extend(done.map_err(|error| error.shift_document(n_before))?);
+        }
+        Ok(encodings)
+    }
+
+    /// Encodes texts that are tokenized already, prefix and all; `top_k` still
+    /// applies.
+    ///
+    /// # Errors
+    ///
+    /// If an id is not below [`Encoder::vocab_size`], a text is longer than
+    /// the preset's `max_length`, or a logit is not finite.
+    pub fn encode_ids(&self, texts: &[&[u32]]) -> Result<Vec<Encoding>, Error> {
+        for (idx, ids) in texts.iter().enumerate() {
+            self.check_ids(ids)
+                .map_err(|error| error.at_document(idx))?;
+        }
+        let tokens = texts.iter().map(|ids| Tokens {
+            ids: ids.to_vec(),
+            ..Tokens::default()
+        });
+        self.encode_tokens(tokens.collect(), &mut |_| {})
+    }
+
+    /// The token ids that [`Encoder::encode`] would run: prefix and special
+    /// tokens included, truncated.
+    ///
+    /// # Errors
+    ///
+    /// If the tokenizer cannot write the text (byte-level ones always can).
+    pub fn token_ids(&self, text: Text<'_>) -> Result<Vec<u32>, Error> {
+        Ok(self.tokenize(text)?.ids)
+    }
+
+    /// Hidden states and pooled logits of one tokenized text.
+    ///
+    /// # Errors
+    ///
+    /// As [`Encoder::encode_ids`], or if `ids` is empty.
+    pub fn trace(&self, ids: &[u32]) -> Result<Trace, Error> {
+        self.check_ids(ids)?;
+        if ids.is_empty() {
+            return Err(Error::invalid_input("tracing a text: it has no tokens"));
+        }
+        let pack = Pack::new([ids]);
+        let hidden = self.backbone.forward(&pack)?;
+        let logits = pooled(self.head.max_logits(&hidden, pack.spans())?, &pack, &[0])?;
+        Ok(Trace {
+            hidden: to_vec(&hidden)?,
+            max_logits: logits.of(0).collect(),
+        })
+    }
+
+    /// The raw vocabulary string of a token: for byte-level BPE with `Ġ` for a
+    /// leading space. This is the index term. `None` for padding rows of the
+    /// embedding and beyond, which no encoding contains.
+    pub fn term(&self, token_id: u32) -> Option<&str> {
+        self.tokenizer.term(token_id)
+    }
+
+    /// Rows of the embedding, which token ids are below.
+    pub fn vocab_size(&self) -> usize {
+        self.has_term.len()
+    }
+
+    /// The preset in force, overrides included.
+    pub fn preset(&self) -> &Preset {
+        &self.preset
+    }
+
+    /// 128-bit hash over config, tokenizer and weights as they lie in the
+    /// files, as 32 hexadecimal digits. The preset has its own hash.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// Folder name and fingerprint, joined by `@`.
+    pub fn model_id(&self) -> &str {
+        &self.model_id
+    }
+
+    fn tokenize(&self, text: Text<'_>) -> Result<Tokens, Error> {
+        self.tokenizer.tokenize(text, &self.preset, self.specials)
+    }
+
+    fn tokenize_all(&self, texts: &[Text<'_>], n_before: usize) -> Result<Vec<Tokens>, Error> {
+        let tokenize = |(idx, text): (usize, &Text<'_>)| {
+            self.tokenize(*text)
+                .map_err(|error| error.at_document(n_before + idx))
+        };
+        texts.par_iter().enumerate().map(tokenize).collect()
+    }
+
+    fn check_ids(&self, ids: &[u32]) -> Result<(), Error> {
+        let (max_length, vocab_size) = (self.preset.max_length(), self.vocab_size());
+        if ids.len() > max_length {
+            return Err(Error::invalid_input(format!(
+                "taking {} token ids: the preset's max_length is {max_length}; truncate them",
+                ids.len()
+            )));
+        }
+        match ids
+            .iter()
+            .find(|id| usize::try_from(**id).is_ok_and(|id| id >= vocab_size))
+        {
+            None => Ok(()),
+            Some(id) => Err(Error::invalid_input(format!(
+                "taking token id {id}: the vocabulary has {vocab_size}; use this model's tokenizer"
+            ))),
+        }
+    }
+
+    fn encode_tokens(
+        &self,
+        texts: Vec<Tokens>,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Encoding>, Error> {
+        let mut encodings: Vec<Encoding> = texts.iter().map(Encoding::of).collect();
+        let plan = plan(&texts, self.batch_tokens, MAX_POOLED / self.vocab_size());
+        let mut n_done = texts.len() - plan.iter().map(Vec::len).sum::<usize>();
+        for batch in &plan {
+            for (idx, weights) in batch.iter().zip(self.run(&texts, batch)?) {
+                encodings[*idx].weights = weights;
+            }
+            n_done += batch.len();
+            progress(n_done);
+        }
+        if plan.is_empty() && !texts.is_empty() {
+            progress(n_done);
+        }
+        Ok(encodings)
+    }
+
+    fn run(&self, texts: &[Tokens], batch: &[usize]) -> Result<Vec<Vec<(u32, f32)>>, Error> {
+        let pack = Pack::new(batch.iter().map(|idx| texts[*idx].ids.as_slice()));
+        let hidden = self.backbone.forward(&pack)?;
+        let logits = pooled(self.head.max_logits(&hidden, pack.spans())?, &pack, batch)?;
+        Ok((0..batch.len())
+            .into_par_iter()
+            .map(|idx| term_weights(logits.of(idx), &self.has_term, self.preset.top_k()))
+            .collect())
+    }
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encoder")
+            .field("model_id", &self.model_id)
+            .field("preset", &self.preset)
+            .finish_non_exhaustive()
+    }
+}
+
+fn read_config(folder: &Folder, fingerprint: &mut Fingerprint) -> Result<Config, Error> {
+    let bytes = folder.read(CONFIG, MAX_CONFIG)?.ok_or_else(|| {
+        Error::missing(format!(
+            "opening {CONFIG} in {}: it is not there; name the folder of a Hugging Face checkpoint",
+            folder.path().display()
+        ))
+    })?;
+    fingerprint.part("config", &bytes);
+    Config::parse(&bytes)
+}
+
+fn read_tokenizer(
+    folder: &Folder,
+    options: &LoadOptions,
+    config: &Config,
+    fingerprint: &mut Fingerprint,
+) -> Result<TextTokenizer, Error> {
+    let bytes = match options.tokenizer_path() {
+        Some(path) => read_named(path, MAX_TOKENIZER)?,
+        None => folder
+            .read(TOKENIZER, MAX_TOKENIZER)?
+            .ok_or_else(|| no_tokenizer(folder))?,
+    };
+    fingerprint.part("tokenizer", &bytes);
+    TextTokenizer::parse(&bytes, config.vocab_size)
+}
+
+fn no_tokenizer(folder: &Folder) -> Error {
+    Error::missing(format!(
+        "opening {TOKENIZER} in {}: it is not there; LACONIC checkpoints ship no tokenizer, name \
+         the {TOKENIZER} of the base model (Llama 3, 128,256 entries) with LoadOptions::tokenizer",
+        folder.path().display()
+    ))
+}
+
+fn check_length(preset: &Preset, config: &Config) -> Result<(), Error> {
+    if preset.max_length() <= config.max_positions {
+        return Ok(());
+    }
+    Err(Error::invalid_input(format!(
+        "loading the model: the preset's max_length is {}, `max_position_embeddings` of config.json \
+         is {}; set max_length to at most that",
+        preset.max_length(),
+        config.max_positions
+    )))
+}
+
+fn specials(preset: &Preset, config: &Config) -> Result<Specials, Error> {
+    let wanted = |is_wanted: bool, id: Option<u32>, knob: &str, field: &str| match id {
+        None if is_wanted => Err(Error::invalid_input(format!(
+            "loading the model: the preset's {knob} is true, but config.json has no `{field}`; set \
+             {knob} to false"
+        ))),
+        _ => Ok(id.filter(|_| is_wanted)),
+    };
+    Ok(Specials {
+        bos: wanted(preset.add_bos(), config.bos_id, "add_bos", "bos_token_id")?,
+        eos: wanted(preset.add_eos(), config.eos_id, "add_eos", "eos_token_id")?,
+    })
+}
+
+fn build(
+    config: &Config,
+    weights: &mut Weights,
+    max_length: usize,
+) -> Result<(Backbone, Head), Error> {
+    let backbone = Backbone::new(config, weights, max_length)?;
+    let weight = if config.is_tied {
+        backbone.embed_tokens().clone()
+    } else {
+        weights.matrix(LM_HEAD, config.vocab_size, config.hidden_size)?
+    };
+    Ok((backbone, Head::new(weight)?))
+}
+
+/// Turns a bad row of a pack into the text and position the caller knows.
+fn pooled(pooled: Pooled, pack: &Pack, batch: &[usize]) -> Result<MaxLogits, Error> {
+    let bad = match pooled {
+        Pooled::Logits(logits) => return Ok(logits),
+        Pooled::NotFinite(bad) => bad,
+    };
+    let spans = pack.spans().iter().zip(batch);
+    let (document_idx, start) = spans
+        .filter(|(span, _)| span.contains(&bad.row))
+        .map(|(span, idx)| (*idx, span.start))
+        .next()
+        .unwrap_or((0, 0));
+    Err(Error::not_finite(
+        document_idx,
+        bad.row - start,
+        bad.token_id,
+    ))
+}

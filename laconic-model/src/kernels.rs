@@ -1,0 +1,201 @@
+//! The small row-wise operations of the network, on plain slices.
+//!
+//! Written out rather than taken from candle so that a value that is not
+//! finite is never lost on the way: candle's CPU `relu` turns NaN into 0, its
+//! `max` keeps or drops NaN by position, and a root mean square that overflows
+//! turns a whole row into 0. Here such a row becomes NaN, and the head reports
+//! it.
+
+use rayon::prelude::*;
+
+/// Rows handed to one task; small enough to share out, large enough to pay.
+const ROWS: usize = 16;
+
+/// RMSNorm (Zhang and Sennrich 2019) of each row of `weight.len()` numbers.
+pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+    let width = weight.len();
+    let mut out = x.to_vec();
+    out.par_chunks_mut(ROWS * width).for_each(|rows| {
+        rows.chunks_exact_mut(width)
+            .for_each(|row| rms_norm_row(row, weight, eps));
+    });
+    out
+}
+
+fn rms_norm_row(row: &mut [f32], weight: &[f32], eps: f32) {
+    let mean = sum_of_squares(row) / to_f32(row.len());
+    let scale = if mean.is_finite() {
+        (mean + eps).sqrt().recip()
+    } else {
+        f32::NAN
+    };
+    for (value, weight) in row.iter_mut().zip(weight) {
+        *value = *value * scale * weight;
+    }
+}
+
+/// Eight partial sums: the compiler may not reorder one, and eight also lose
+/// less to rounding.
+fn sum_of_squares(row: &[f32]) -> f32 {
+    let (chunks, rest) = row.as_chunks::<8>();
+    let mut sums = [0.0_f32; 8];
+    for chunk in chunks {
+        for (sum, value) in sums.iter_mut().zip(chunk) {
+            *sum += value * value;
+        }
+    }
+    sums.iter().sum::<f32>() + rest.iter().map(|value| value * value).sum::<f32>()
+}
+
+/// Softmax of one row in place; all NaN if any score is not finite.
+pub(crate) fn softmax(row: &mut [f32]) {
+    if !all_finite(row) {
+        return row.fill(f32::NAN);
+    }
+    let max = row
+        .iter()
+        .copied()
+        .fold(f32::NEG_INFINITY, |max, x| if x > max { x } else { max });
+    for score in row.iter_mut() {
+        *score = exp(*score - max);
+    }
+    let scale = sum(row).recip();
+    for score in row.iter_mut() {
+        *score *= scale;
+    }
+}
+
+fn sum(row: &[f32]) -> f32 {
+    let (chunks, rest) = row.as_chunks::<8>();
+    let mut sums = [0.0_f32; 8];
+    for chunk in chunks {
+        for (sum, value) in sums.iter_mut().zip(chunk) {
+            *sum += value;
+        }
+    }
+    sums.iter().sum::<f32>() + rest.iter().sum::<f32>()
+}
+
+/// SwiGLU's gate (Shazeer 2020): `silu(gate) · up`, written over `gate`.
+pub(crate) fn silu_mul(gate: &mut [f32], up: &[f32]) {
+    const CHUNK: usize = 4096;
+    gate.par_chunks_mut(CHUNK)
+        .zip(up.par_chunks(CHUNK))
+        .for_each(|(gate, up)| {
+            for (gate, up) in gate.iter_mut().zip(up) {
+                *gate = *gate / (1.0 + exp(-*gate)) * up;
+            }
+        });
+}
+
+/// Residual connection: `x += y`.
+pub(crate) fn add(x: &mut [f32], y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x += y;
+    }
+}
+
+/// Whether no value is NaN or infinite. Branch-free within the row: it runs
+/// over every logit of every position.
+pub(crate) fn all_finite(row: &[f32]) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000;
+    row.iter().fold(0, |bad, x| {
+        bad | u32::from(x.to_bits() & EXPONENT == EXPONENT)
+    }) == 0
+}
+
+/// eˣ to within 2 units in the last place, in a form that the compiler turns
+/// into vector code; `f32::exp` is a call per element and took a third of the
+/// time of a small model.
+///
+/// Range reduction and polynomial are those of Cephes `expf` (Moshier).
+/// Below −87.3 the result is clamped to the smallest normal number, above 88.3
+/// it is infinite (a little before it must be). NaN stays NaN.
+fn exp(x: f32) -> f32 {
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    // Adding and subtracting 1.5 · 2²³ rounds to the nearest integer and
+    // leaves it in the low bits of the sum.
+    const ROUND: f32 = 12_582_912.0;
+    let x = if x > 89.0 { 89.0 } else { x };
+    let x = if x < -87.3 { -87.3 } else { x };
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = x - n * LN2_HIGH - n * LN2_LOW;
+    let mut p = 1.987_569_1e-4;
+    for coefficient in [
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_5e-1,
+        0.5,
+    ] {
+        p = p * r + coefficient;
+    }
+    let mantissa = p * r * r + r + 1.0;
+    mantissa * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23))
+}
+
+/// A row's width: below 2²⁴, so exact.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "config ranges keep widths below 2^24"
+)]
+fn to_f32(count: usize) -> f32 {
+    count as f32
+}
+
+#[cfg(test)]
+#[expect(clippy::cast_precision_loss, reason = "small numbers in tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_within_two_units_over_its_range() {
+        let mut worst = 0.0_f64;
+        for step in -873_000..=883_000_i32 {
+            let x = step as f32 * 1e-4;
+            let truth = f64::from(x).exp();
+            worst = worst.max((f64::from(exp(x)) - truth).abs() / truth);
+        }
+        assert!(worst < 2.4e-7, "worst relative error {worst:e}");
+        assert_eq!(exp(0.0), 1.0);
+        assert!(exp(-1e30) < 1.3e-38 && exp(1e30) == f32::INFINITY && exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn softmax_sums_to_one_and_keeps_order() {
+        let mut row: Vec<f32> = (0..37).map(|i| (i as f32).sin() * 30.0).collect();
+        let expected: Vec<f64> = row.iter().map(|x| f64::from(*x).exp()).collect();
+        let total: f64 = expected.iter().sum();
+        softmax(&mut row);
+        for (ours, truth) in row.iter().zip(&expected) {
+            assert!((f64::from(*ours) - truth / total).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_never_hidden() {
+        for poison in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in 0..19 {
+                let mut row = vec![0.5; 19];
+                row[at] = poison;
+                assert!(!all_finite(&row));
+                let normed = rms_norm(&row, &[1.0; 19], 1e-5);
+                assert!(normed.iter().all(|x| x.is_nan()), "{poison} at {at}");
+                softmax(&mut row);
+                assert!(row.iter().all(|x| x.is_nan()), "{poison} at {at}");
+            }
+            let mut gate = [poison];
+            silu_mul(&mut gate, &[1.0]);
+            assert!(!gate[0].is_finite(), "{poison} became {}", gate[0]);
+        }
+        assert!(all_finite(&[f32::MAX, f32::MIN, 0.0, f32::MIN_POSITIVE]));
+    }
+
+    #[test]
+    fn a_norm_that_overflows_is_not_a_row_of_zeros() {
+        let normed = rms_norm(&[1e30, 1.0], &[1.0, 1.0], 1e-5);
+        assert!(normed.iter().all(|x| x.is_nan()));
+    }
+}

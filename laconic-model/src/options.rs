@@ -1,0 +1,76 @@
+//! What a caller may choose when a model is loaded.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::folder::Folder;
+use crate::preset::{Preset, SIDE_FILE};
+
+const MAX_SIDE_FILE: u64 = 64 << 10;
+
+const DEFAULT_BATCH_TOKENS: usize = 4096;
+
+/// How to load a model folder, beyond where it is.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    tokenizer: Option<PathBuf>,
+    preset: Preset,
+    overrides: Vec<(String, String)>,
+    batch_tokens: Option<usize>,
+}
+
+impl LoadOptions {
+    /// The LACONIC preset, the folder's own `tokenizer.json`.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads the tokenizer from this file instead of from the model folder.
+    pub fn tokenizer(mut self, path: impl Into<PathBuf>) -> Self {
+        self.tokenizer = Some(path.into());
+        self
+    }
+
+    /// Starts from this preset. The folder's `laconic.json` and
+    /// [`LoadOptions::set`] override it, in that order.
+    pub fn preset(mut self, preset: Preset) -> Self {
+        self.preset = preset;
+        self
+    }
+
+    /// Overrides one knob of the preset; names and ranges are those of
+    /// [`Preset::set`] and are checked by [`Encoder::load`](crate::Encoder::load).
+    pub fn set(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.overrides.push((key.into(), value.into()));
+        self
+    }
+
+    /// Tokens that go through the network together, 4,096 unless set.
+    ///
+    /// Memory grows with it: about 4 · (3 · hidden + 3 · intermediate) bytes a
+    /// token. A text longer than this still goes through, alone.
+    pub fn batch_tokens(mut self, n_tokens: usize) -> Self {
+        self.batch_tokens = Some(n_tokens);
+        self
+    }
+
+    pub(crate) fn tokenizer_path(&self) -> Option<&Path> {
+        self.tokenizer.as_deref()
+    }
+
+    pub(crate) fn max_batch_tokens(&self) -> usize {
+        self.batch_tokens.unwrap_or(DEFAULT_BATCH_TOKENS)
+    }
+
+    /// The preset, overridden by the folder's side file, then by the caller.
+    pub(crate) fn resolve_preset(&self, folder: &Folder) -> Result<Preset, Error> {
+        let mut preset = self.preset.clone();
+        if let Some(bytes) = folder.read(SIDE_FILE, MAX_SIDE_FILE)? {
+            preset.apply_side_file(&bytes)?;
+        }
+        for (key, value) in &self.overrides {
+            preset.set(key, value)?;
+        }
+        Ok(preset)
+    }
+}

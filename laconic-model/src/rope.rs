@@ -1,0 +1,152 @@
+//! Rotary position embedding (Su et al. 2021, RoFormer, section 3.2), with
+//! the frequency scaling of Llama 3.1.
+
+use std::f64::consts::TAU;
+
+use crate::config::{Config, Llama3Scaling};
+
+/// Cosines and sines for positions 0 to n − 1, each n × head_dim / 2.
+pub(crate) struct RopeTable {
+    half: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl RopeTable {
+    /// Sized by the longest text that will be encoded, not by what
+    /// `max_position_embeddings` declares.
+    pub(crate) fn new(config: &Config, n_positions: usize) -> Self {
+        let frequencies = frequencies(config);
+        let angles = (0..n_positions).flat_map(|position| {
+            let position = to_f32(position);
+            // The product is rounded to f32 before the cosine, as in the
+            // reference: the rounding moves logits more than the cosine does.
+            frequencies
+                .iter()
+                .map(move |frequency| f64::from(position * frequency))
+        });
+        let (cos, sin) = angles
+            .map(|angle| (narrow(angle.cos()), narrow(angle.sin())))
+            .unzip();
+        Self {
+            half: frequencies.len(),
+            cos,
+            sin,
+        }
+    }
+
+    /// Rotates the heads of one token, each `head_dim` wide, in place.
+    ///
+    /// Pairs are (i, i + head_dim / 2), the layout of Hugging Face
+    /// checkpoints.
+    pub(crate) fn rotate(&self, heads: &mut [f32], position: usize) {
+        let row = position * self.half..(position + 1) * self.half;
+        let (cos, sin) = (&self.cos[row.clone()], &self.sin[row]);
+        for head in heads.chunks_exact_mut(2 * self.half) {
+            let (left, right) = head.split_at_mut(self.half);
+            for i in 0..left.len() {
+                let (x, y) = (left[i], right[i]);
+                left[i] = x * cos[i] - y * sin[i];
+                right[i] = y * cos[i] + x * sin[i];
+            }
+        }
+    }
+}
+
+/// One inverse frequency per pair of channels.
+fn frequencies(config: &Config) -> Vec<f32> {
+    let head_dim = config.head_dim;
+    let base = |pair: usize| {
+        let exponent = f64::from(to_f32(2 * pair)) / f64::from(to_f32(head_dim));
+        f64::from(narrow(config.rope.theta.powf(exponent).recip()))
+    };
+    let scaled = |frequency: f64| match &config.rope.scaling {
+        Some(scaling) => scaling.apply(frequency),
+        None => frequency,
+    };
+    (0..head_dim / 2)
+        .map(|pair| narrow(scaled(base(pair))))
+        .collect()
+}
+
+impl Llama3Scaling {
+    /// Long wavelengths are stretched by `factor`, short ones kept, those
+    /// between interpolated: `_compute_llama3_parameters` of Hugging Face
+    /// transformers (`modeling_rope_utils.py`).
+    fn apply(&self, frequency: f64) -> f64 {
+        let wavelength = TAU / frequency;
+        let longest = self.original_max_positions / self.low_freq_factor;
+        let shortest = self.original_max_positions / self.high_freq_factor;
+        if wavelength > longest {
+            return frequency / self.factor;
+        }
+        if wavelength < shortest {
+            return frequency;
+        }
+        let smooth = (self.original_max_positions / wavelength - self.low_freq_factor)
+            / (self.high_freq_factor - self.low_freq_factor);
+        (1.0 - smooth) * frequency / self.factor + smooth * frequency
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "rounding to f32 is the point"
+)]
+fn narrow(value: f64) -> f32 {
+    value as f32
+}
+
+/// Exact: positions and channels stay far below 2²⁴.
+#[expect(clippy::cast_precision_loss, reason = "callers pass less than 2^24")]
+fn to_f32(count: usize) -> f32 {
+    count as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn llama3(factor: f64, original: f64) -> Llama3Scaling {
+        Llama3Scaling {
+            factor,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_positions: original,
+        }
+    }
+
+    #[test]
+    fn scaling_keeps_short_stretches_long_and_joins_them() {
+        let scaling = llama3(8.0, 64.0);
+        assert_eq!(scaling.apply(TAU / 15.9), TAU / 15.9);
+        assert_eq!(scaling.apply(TAU / 64.1), TAU / 64.1 / 8.0);
+        for edge in [16.0, 64.0] {
+            let (below, above) = (
+                scaling.apply(TAU / (edge - 1e-9)),
+                scaling.apply(TAU / (edge + 1e-9)),
+            );
+            assert!(
+                (below - above).abs() < 1e-9,
+                "continuous at wavelength {edge}"
+            );
+        }
+        // Halfway in frequency between the edges: 64 / 25.6 = 2.5, smooth 0.5.
+        let middle = TAU / 25.6;
+        assert!((scaling.apply(middle) - middle * (0.5 / 8.0 + 0.5)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn rotation_turns_each_pair_by_its_angle() {
+        let table = RopeTable {
+            half: 2,
+            cos: vec![1.0, 1.0, 0.0, -1.0],
+            sin: vec![0.0, 0.0, 1.0, 0.0],
+        };
+        let mut heads = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+        table.rotate(&mut heads, 0);
+        assert_eq!(heads, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+        table.rotate(&mut heads, 1);
+        assert_eq!(heads, [-3.0, -2.0, 1.0, -4.0, -7.0, -6.0, 5.0, -8.0]);
+    }
+}

@@ -1,0 +1,308 @@
+//! The weights of a folder: found, compared with what the config implies, and
+//! only then read.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+
+use candle_core::{Device, Tensor};
+use safetensors::tensor::TensorInfo;
+use serde::Deserialize;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::folder::{Fingerprint, Folder};
+use crate::shard::{Shard, UniqueMap, is_readable};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+const MAX_INDEX: u64 = 16 << 20;
+const MAX_SHARDS: usize = 1024;
+
+/// Name of the output projection, absent from tied checkpoints.
+pub(crate) const LM_HEAD: &str = "lm_head.weight";
+/// Name of the embedding, which is also the head of tied checkpoints.
+pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
+
+/// Every tensor of the network, f32, by its name in the checkpoint.
+pub(crate) struct Weights(HashMap<String, Vec<f32>>);
+
+impl Weights {
+    /// Loads the folder's safetensors, one file or sharded.
+    ///
+    /// Names, shapes and types of all tensors are compared with `config`
+    /// before any data is read. Tensors the network does not use are refused,
+    /// except two that are common and harmless: `…rotary_emb.inv_freq`, which
+    /// old exporters wrote, and `lm_head.weight` beside a tied embedding,
+    /// which is ignored as transformers does.
+    pub(crate) fn load(
+        folder: &Folder,
+        config: &Config,
+        fingerprint: &mut Fingerprint,
+    ) -> Result<Self, Error> {
+        let shards = open_shards(folder)?;
+        let expected = manifest(config);
+        check_manifest(&expected, &shards, config)?;
+        let wanted: HashSet<&str> = expected.iter().map(|tensor| tensor.name.as_str()).collect();
+        let mut tensors = HashMap::new();
+        for shard in shards {
+            log::debug!("reading {} tensors of {}", shard.tensors.len(), shard.name);
+            let is_wanted = |name: &str| wanted.contains(name);
+            shard.read(fingerprint, is_wanted, |name, values| {
+                tensors.insert(name, values);
+            })?;
+        }
+        Ok(Self(tensors))
+    }
+
+    /// Takes a matrix out, rows × columns.
+    pub(crate) fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Tensor, Error> {
+        Ok(Tensor::from_vec(
+            self.vector(name)?,
+            (rows, cols),
+            &Device::Cpu,
+        )?)
+    }
+
+    /// Takes a tensor out as plain numbers.
+    pub(crate) fn vector(&mut self, name: &str) -> Result<Vec<f32>, Error> {
+        let taken = self.0.remove(name);
+        taken.ok_or_else(|| Error::corrupt(format!("building the network: {name} is missing")))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn from_map(tensors: HashMap<String, Vec<f32>>) -> Self {
+        Self(tensors)
+    }
+}
+
+/// A tensor that the config implies, its dimensions with the fields they come
+/// from.
+pub(crate) struct Expected {
+    pub(crate) name: String,
+    dims: Vec<(&'static str, usize)>,
+}
+
+impl Expected {
+    #[cfg(test)]
+    pub(crate) fn n_elements(&self) -> usize {
+        self.dims.iter().map(|(_, size)| size).product()
+    }
+
+    fn is_shape(&self, shape: &[usize]) -> bool {
+        self.dims.iter().map(|(_, size)| size).eq(shape)
+    }
+
+    fn shape_text(&self) -> String {
+        let mut text = String::new();
+        for (field, size) in &self.dims {
+            let separator = if text.is_empty() { "" } else { ", " };
+            let _ = write!(text, "{separator}{size} ({field})");
+        }
+        text
+    }
+}
+
+/// Every tensor of a Llama network of this shape.
+pub(crate) fn manifest(config: &Config) -> Vec<Expected> {
+    let hidden = ("hidden_size", config.hidden_size);
+    let vocab = ("vocab_size", config.vocab_size);
+    let mlp = ("intermediate_size", config.intermediate_size);
+    let q = ("num_attention_heads × head_dim", config.q_width());
+    let kv = ("num_key_value_heads × head_dim", config.kv_width());
+    let layer = [
+        ("input_layernorm.weight", vec![hidden]),
+        ("self_attn.q_proj.weight", vec![q, hidden]),
+        ("self_attn.k_proj.weight", vec![kv, hidden]),
+        ("self_attn.v_proj.weight", vec![kv, hidden]),
+        ("self_attn.o_proj.weight", vec![hidden, q]),
+        ("post_attention_layernorm.weight", vec![hidden]),
+        ("mlp.gate_proj.weight", vec![mlp, hidden]),
+        ("mlp.up_proj.weight", vec![mlp, hidden]),
+        ("mlp.down_proj.weight", vec![hidden, mlp]),
+    ];
+    let expect = |name: String, dims: &[(&'static str, usize)]| Expected {
+        name,
+        dims: dims.to_vec(),
+    };
+    let mut all = vec![expect(EMBEDDING.to_owned(), &[vocab, hidden])];
+    for idx in 0..config.n_layers {
+        all.extend(
+            layer
+                .iter()
+                .map(|(name, dims)| expect(format!("model.layers.{idx}.{name}"), dims)),
+        );
+    }
+    all.push(expect("model.norm.weight".to_owned(), &[hidden]));
+    if !config.is_tied {
+        all.push(expect(LM_HEAD.to_owned(), &[vocab, hidden]));
+    }
+    all
+}
+
+fn check_manifest(expected: &[Expected], shards: &[Shard], config: &Config) -> Result<(), Error> {
+    let mut found = collect(shards)?;
+    for tensor in expected {
+        let Some((shard, info)) = found.remove(tensor.name.as_str()) else {
+            return Err(Error::corrupt(format!(
+                "checking the weights against config.json: tensor {} is missing ({}, \
+                 tie_word_embeddings = {}); use the config.json that belongs to the weights",
+                tensor.name,
+                format_args!("num_hidden_layers = {}", config.n_layers),
+                config.is_tied
+            )));
+        };
+        check_tensor(tensor, shard, info)?;
+    }
+    match found.keys().filter(|name| !is_harmless(name, config)).min() {
+        None => Ok(()),
+        Some(extra) => Err(Error::corrupt(format!(
+            "checking the weights against config.json: the network of num_hidden_layers = {} and \
+             tie_word_embeddings = {} has no tensor {extra:?}; use the config.json that belongs to \
+             the weights",
+            config.n_layers, config.is_tied
+        ))),
+    }
+}
+
+fn check_tensor(tensor: &Expected, shard: &str, info: &TensorInfo) -> Result<(), Error> {
+    if !tensor.is_shape(&info.shape) {
+        return Err(Error::corrupt(format!(
+            "checking the weights against config.json: tensor {} of {shard} has shape {:?}, the \
+             config implies {}; use the config.json that belongs to the weights",
+            tensor.name,
+            info.shape,
+            tensor.shape_text()
+        )));
+    }
+    if !is_readable(info.dtype) {
+        return Err(Error::unsupported(format!(
+            "checking the weights against config.json: tensor {} of {shard} is {:?}, and only F32, \
+             F16 and BF16 are read; convert the checkpoint",
+            tensor.name, info.dtype
+        )));
+    }
+    Ok(())
+}
+
+fn is_harmless(name: &str, config: &Config) -> bool {
+    name.ends_with("rotary_emb.inv_freq") || (config.is_tied && name == LM_HEAD)
+}
+
+type Found<'a> = HashMap<&'a str, (&'a str, &'a TensorInfo)>;
+
+fn collect(shards: &[Shard]) -> Result<Found<'_>, Error> {
+    let mut found: Found<'_> = HashMap::new();
+    for shard in shards {
+        for (name, info) in &shard.tensors {
+            if let Some((other, _)) = found.insert(name, (&shard.name, info)) {
+                return Err(Error::corrupt(format!(
+                    "checking the weights: tensor {name} is in {other} and again in {}; download \
+                     the checkpoint again",
+                    shard.name
+                )));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn open_shards(folder: &Folder) -> Result<Vec<Shard>, Error> {
+    // The order of transformers: the single file wins over an index.
+    if let Some(shard) = Shard::open(folder, SINGLE)? {
+        return Ok(vec![shard]);
+    }
+    match folder.read(INDEX, MAX_INDEX)? {
+        Some(bytes) => open_indexed(folder, &bytes),
+        None => Err(no_weights(folder)?),
+    }
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: UniqueMap<String>,
+}
+
+fn open_indexed(folder: &Folder, bytes: &[u8]) -> Result<Vec<Shard>, Error> {
+    let index: Index = serde_json::from_slice(bytes).map_err(|source| {
+        Error::corrupt(format!("reading {INDEX}: {source}; download it again")).with_source(source)
+    })?;
+    let UniqueMap(places) = index.weight_map;
+    let mut names: Vec<&str> = places.iter().map(|(_, file)| file.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.len() > MAX_SHARDS {
+        return Err(Error::corrupt(format!(
+            "reading {INDEX}: it names {} files, over {MAX_SHARDS}; download it again",
+            names.len()
+        )));
+    }
+    let shards = names
+        .iter()
+        .map(|name| open_shard(folder, name))
+        .collect::<Result<Vec<_>, _>>()?;
+    check_places(&places, &shards)?;
+    Ok(shards)
+}
+
+fn open_shard(folder: &Folder, name: &str) -> Result<Shard, Error> {
+    if !name.ends_with(".safetensors") {
+        return Err(Error::unsupported(format!(
+            "opening {name:?}, named by {INDEX}: it is not a .safetensors file, and nothing else \
+             is read (pickles can run code); convert the checkpoint to safetensors"
+        )));
+    }
+    Shard::open(folder, name)?.ok_or_else(|| {
+        Error::missing(format!(
+            "opening {name}, named by {INDEX}: it is not in {}; download the missing shard",
+            folder.path().display()
+        ))
+    })
+}
+
+/// The index and the shards must say the same about who holds what.
+fn check_places(places: &[(String, String)], shards: &[Shard]) -> Result<(), Error> {
+    let found = collect(shards)?;
+    let disagree = |name: &str, file: &str| {
+        Error::corrupt(format!(
+            "reading {INDEX}: it and the shards disagree about tensor {name} in {file}; download \
+             the checkpoint again"
+        ))
+    };
+    for (name, file) in places {
+        if found
+            .get(name.as_str())
+            .is_none_or(|(shard, _)| shard != file)
+        {
+            return Err(disagree(name, file));
+        }
+    }
+    if found.len() == places.len() {
+        return Ok(());
+    }
+    let listed: HashSet<&str> = places.iter().map(|(name, _)| name.as_str()).collect();
+    match found.iter().find(|(name, _)| !listed.contains(*name)) {
+        Some((name, (shard, _))) => Err(disagree(name, shard)),
+        None => Ok(()),
+    }
+}
+
+/// The error for a folder without safetensors: names what is there instead.
+fn no_weights(folder: &Folder) -> Result<Error, Error> {
+    const OTHERS: [&str; 8] = ["bin", "pt", "pth", "pkl", "pickle", "ckpt", "gguf", "h5"];
+    let is_other = |name: &String| {
+        name.rsplit_once('.')
+            .is_some_and(|(_, ext)| OTHERS.contains(&ext.to_ascii_lowercase().as_str()))
+    };
+    Ok(match folder.names()?.into_iter().find(is_other) {
+        Some(other) => Error::unsupported(format!(
+            "loading weights from {}: there is {other} but no {SINGLE}; only safetensors are read \
+             (PyTorch pickles can run code), convert the checkpoint with `save_pretrained`",
+            folder.path().display()
+        )),
+        None => Error::missing(format!(
+            "loading weights from {}: there is neither {SINGLE} nor {INDEX}; download the \
+             checkpoint's weights",
+            folder.path().display()
+        )),
+    })
+}
