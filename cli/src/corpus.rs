@@ -11,13 +11,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use laconic_tantivy::{Identity, LaconicField};
 use tantivy::collector::TopDocs;
 use tantivy::columnar::StrColumn;
 use tantivy::query::{
     BooleanQuery, BoostQuery, ConstScoreQuery, Occur, Query, QueryParser, TermQuery,
 };
+use tantivy::query_grammar::{self, UserInputAst, UserInputLeaf};
 use tantivy::schema::{
     FAST, Field, IndexRecordOption, JsonObjectOptions, OwnedValue, STORED, STRING, Schema, TEXT,
     TextFieldIndexing, Value,
@@ -25,6 +26,7 @@ use tantivy::schema::{
 use tantivy::{DocAddress, Index, Score, Searcher, TantivyDocument, Term};
 
 use crate::collection::Document;
+use crate::terminal::{MismatchError, UsageError};
 
 /// Name of the laconic field.
 pub const LACONIC_FIELD: &str = "laconic";
@@ -135,10 +137,11 @@ impl Corpus {
     pub fn require_laconic(&self) -> Result<&LaconicField> {
         match &self.laconic {
             Some(field) => Ok(field),
-            None => bail!(
+            None => Err(MismatchError(
                 "the index was made without vectors; search it with `--mode bm25`, or make it \
-                 anew with `--model` or `--vectors`"
-            ),
+                 anew with `--model` or `--vectors`",
+            )
+            .into()),
         }
     }
 
@@ -147,7 +150,10 @@ impl Corpus {
     /// # Errors
     /// Tantivy's.
     pub fn searcher(&self) -> Result<Searcher> {
-        let reader = self.index.reader_builder().reload_policy(tantivy::ReloadPolicy::Manual);
+        let reader = self
+            .index
+            .reader_builder()
+            .reload_policy(tantivy::ReloadPolicy::Manual);
         Ok(reader.try_into()?.searcher())
     }
 
@@ -180,7 +186,9 @@ impl Corpus {
     pub fn document(&self, searcher: &Searcher, address: DocAddress) -> Result<StoredDocument> {
         let stored: TantivyDocument = searcher.doc(address)?;
         let text = |field: Field| {
-            stored.get_first(field).and_then(|value| value.as_str().map(str::to_owned))
+            stored
+                .get_first(field)
+                .and_then(|value| value.as_str().map(str::to_owned))
         };
         Ok(StoredDocument {
             id: text(self.id).unwrap_or_default(),
@@ -207,25 +215,60 @@ impl Corpus {
             let boosted = BoostQuery::new(Box::new(query), f32::from(count));
             (Occur::Should, Box::new(boosted) as Box<dyn Query>)
         };
-        Ok(Box::new(BooleanQuery::new(counts.into_iter().map(clause).collect())))
+        Ok(Box::new(BooleanQuery::new(
+            counts.into_iter().map(clause).collect(),
+        )))
     }
 
     /// Parses a filter in Tantivy's query syntax. Words without a field are sought in title and
-    /// text, names of further fields work as they are.
+    /// text; names of further fields work as they are, also for ranges and sets, which Tantivy
+    /// would not look for among them.
     ///
     /// # Errors
     /// When the filter cannot be parsed.
     pub fn filter(&self, filter: &str) -> Result<Box<dyn Query>> {
         let mut parser = QueryParser::for_index(&self.index, vec![self.text, self.fields]);
         parser.set_conjunction_by_default();
-        parser.parse_query(filter).with_context(|| format!("cannot read the filter `{filter}`"))
+        let refused = |why: &str| UsageError(format!("cannot read the filter `{filter}`: {why}"));
+        let mut syntax = query_grammar::parse_query(filter)
+            .map_err(|_| refused("it is not in Tantivy's query syntax"))?;
+        self.name_further_fields(&mut syntax);
+        let query = parser.build_query_from_user_input_ast(syntax);
+        Ok(query.map_err(|error| refused(&error.to_string()))?)
+    }
+
+    /// Puts `fields.` before every name that is no field of the schema.
+    fn name_further_fields(&self, syntax: &mut UserInputAst) {
+        let leaf = match syntax {
+            UserInputAst::Clause(parts) => {
+                return parts
+                    .iter_mut()
+                    .for_each(|(_, part)| self.name_further_fields(part));
+            }
+            UserInputAst::Boost(inner, _) => return self.name_further_fields(inner),
+            UserInputAst::Leaf(leaf) => leaf.as_mut(),
+        };
+        let name = match leaf {
+            UserInputLeaf::Literal(literal) => literal.field_name.as_mut(),
+            UserInputLeaf::Range { field, .. }
+            | UserInputLeaf::Set { field, .. }
+            | UserInputLeaf::Regex { field, .. } => field.as_mut(),
+            UserInputLeaf::Exists { field } => Some(field),
+            UserInputLeaf::All => None,
+        };
+        if let Some(name) = name.filter(|name| self.index.schema().find_field(name).is_none()) {
+            name.insert_str(0, "fields.");
+        }
     }
 
     /// `query` restricted to what matches `filter`, scores unchanged.
     pub fn filtered(query: Box<dyn Query>, filter: Option<&dyn Query>) -> Box<dyn Query> {
         let Some(filter) = filter else { return query };
         let filter = Box::new(ConstScoreQuery::new(filter.box_clone(), 0.0));
-        Box::new(BooleanQuery::new(vec![(Occur::Must, query), (Occur::Must, filter)]))
+        Box::new(BooleanQuery::new(vec![
+            (Occur::Must, query),
+            (Occur::Must, filter),
+        ]))
     }
 
     /// The `k` best documents, best first.
@@ -233,11 +276,19 @@ impl Corpus {
     /// # Errors
     /// Tantivy's.
     pub fn top(&self, searcher: &Searcher, query: &dyn Query, k: usize) -> Result<Vec<Found>> {
+        // The collector allocates by its limit, so it never gets more than there is to find.
+        let k = k.min(usize::try_from(searcher.num_docs())?).max(1);
         let collector = TopDocs::with_limit(k).order_by_score();
         let ids = Ids::open(searcher)?;
         let hits = searcher.search(query, &collector)?;
         hits.into_iter()
-            .map(|(score, address)| Ok(Found { id: ids.id(address)?, score, address }))
+            .map(|(score, address)| {
+                Ok(Found {
+                    id: ids.id(address)?,
+                    score,
+                    address,
+                })
+            })
             .collect()
     }
 }
@@ -258,12 +309,18 @@ struct Ids(Vec<Option<StrColumn>>);
 
 impl Ids {
     fn open(searcher: &Searcher) -> Result<Ids> {
-        let columns = searcher.segment_readers().iter().map(|reader| reader.fast_fields().str("_id"));
+        let columns = searcher
+            .segment_readers()
+            .iter()
+            .map(|reader| reader.fast_fields().str("_id"));
         Ok(Ids(columns.collect::<tantivy::Result<_>>()?))
     }
 
     fn id(&self, address: DocAddress) -> Result<String> {
-        let column = self.0.get(address.segment_ord as usize).and_then(Option::as_ref);
+        let column = self
+            .0
+            .get(address.segment_ord as usize)
+            .and_then(Option::as_ref);
         let column = column.context("the column `_id` is missing; run `laconic check`")?;
         let mut id = String::new();
         let ord = column.term_ords(address.doc_id).next();

@@ -64,27 +64,53 @@ pub fn encode_documents(
     encoder: &Encoder,
     documents: &[Located<Document>],
 ) -> Result<Vec<Encoded>> {
-    let texts: Vec<Text<'_>> = documents.iter().map(|located| text(&located.record)).collect();
-    let encodings = encoder.encode_batch(&texts, |_| {}).map_err(|error| {
-        match error.document_idx().and_then(|idx| documents.get(idx)) {
-            Some(located) => anyhow::Error::new(error).context(format!(
-                "cannot encode document `{}` ({}, line {})",
-                located.record.id,
-                located.place.file(),
-                located.place.line()
-            )),
-            None => error.into(),
-        }
-    })?;
-    encodings.iter().map(|encoding| encoded(encoder, encoding)).collect()
+    let texts: Vec<Text<'_>> = documents
+        .iter()
+        .map(|located| text(&located.record))
+        .collect();
+    encode_located(encoder, &texts, documents)?
+        .iter()
+        .map(|e| encoded(encoder, e))
+        .collect()
 }
 
-fn text(document: &Document) -> Text<'_> {
-    Text::Document { title: document.title.as_deref(), body: &document.text }
+/// Encodes texts that came from `documents`, in the same order.
+///
+/// # Errors
+/// When a logit is not finite; the error names file and line.
+pub fn encode_located(
+    encoder: &Encoder,
+    texts: &[Text<'_>],
+    documents: &[Located<Document>],
+) -> Result<Vec<Encoding>> {
+    encoder.encode_batch(texts, |_| {}).map_err(|error| {
+        match error.document_idx().and_then(|idx| documents.get(idx)) {
+            Some(Located { record, place }) => {
+                let (file, line) = (place.file().to_owned(), place.line());
+                let context = format!(
+                    "cannot encode document `{}` ({file}, line {line})",
+                    record.id
+                );
+                anyhow::Error::new(error).context(context)
+            }
+            None => error.into(),
+        }
+    })
+}
+
+/// A document's title and body.
+pub fn text(document: &Document) -> Text<'_> {
+    Text::Document {
+        title: document.title.as_deref(),
+        body: &document.text,
+    }
 }
 
 fn encoded(encoder: &Encoder, encoding: &Encoding) -> Result<Encoded> {
-    Ok(Encoded { vector: vector(encoder, encoding)?, is_truncated: encoding.is_truncated() })
+    Ok(Encoded {
+        vector: vector(encoder, encoding)?,
+        is_truncated: encoding.is_truncated(),
+    })
 }
 
 fn vector(encoder: &Encoder, encoding: &Encoding) -> Result<SparseVector> {
@@ -93,5 +119,7 @@ fn vector(encoder: &Encoder, encoding: &Encoding) -> Result<SparseVector> {
         term.map(|term| (term, weight))
             .with_context(|| format!("the model weighs token {token_id}, which has no string"))
     });
-    Ok(SparseVector::from_pairs(pairs.collect::<Result<Vec<_>>>()?)?)
+    Ok(SparseVector::from_pairs(
+        pairs.collect::<Result<Vec<_>>>()?,
+    )?)
 }

@@ -14,3 +14,11 @@ pub mod eval;
 pub mod indexing;
 pub mod retrieval;
 pub mod terminal;
+
+/// The whole command-line tool: reads the arguments of the process, runs the sub-command, prints
+/// what went wrong and returns the exit code.
+pub fn main() -> std::process::ExitCode {
+    let laconic = <commands::Laconic as clap::Parser>::parse();
+    terminal::log_to_stderr(laconic.global.verbose, laconic.global.quiet);
+    terminal::exit_code(laconic.run())
+}

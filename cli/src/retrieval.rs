@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use laconic_model::Encoder;
 use laconic_tantivy::{LaconicQuery, ModelIdentity, SparseVector};
 use tantivy::Searcher;
@@ -12,6 +12,7 @@ use crate::collection::{self, LineReader, VectorScale};
 use crate::corpus::{Corpus, Found};
 use crate::encoding;
 use crate::indexing::to_vector;
+use crate::terminal::UsageError;
 
 /// Largest number of hits a search may ask for: a bound on what a typing error can allocate.
 pub const MAX_K: usize = 1_000_000;
@@ -47,7 +48,9 @@ pub fn read_queries(path: &Path) -> Result<Vec<Question>> {
         text: Some(query.text),
         vector: None,
     };
-    Ok(queries.map(|q| q.map(|located| question(located.record))).collect::<Result<_, _>>()?)
+    Ok(queries
+        .map(|q| q.map(|located| question(located.record)))
+        .collect::<Result<_, _>>()?)
 }
 
 /// Reads queries as vectors.
@@ -56,9 +59,15 @@ pub fn read_queries(path: &Path) -> Result<Vec<Question>> {
 /// On the first line that cannot be read.
 pub fn read_query_vectors(path: &Path, scale: VectorScale) -> Result<Vec<Question>> {
     let records = collection::vectors(LineReader::open(path)?, scale).with_unique_ids();
-    let question = |(id, vector)| Question { id, text: None, vector: Some(vector) };
+    let question = |(id, vector)| Question {
+        id,
+        text: None,
+        vector: Some(vector),
+    };
     let vectors = records.map(|record| record.and_then(to_vector));
-    Ok(vectors.map(|v| v.map(|located| question(located.record))).collect::<Result<_, _>>()?)
+    Ok(vectors
+        .map(|v| v.map(|located| question(located.record)))
+        .collect::<Result<_, _>>()?)
 }
 
 /// Everything a search needs, prepared once.
@@ -84,7 +93,8 @@ impl Retriever<'_> {
     /// When the question lacks what the mode needs, or was made by another model than the index.
     pub fn ask(&self, question: &Question, k: usize) -> Result<Vec<Found>> {
         if !(1..=MAX_K).contains(&k) {
-            bail!("{k} hits are asked for; 1 to {MAX_K} can be had");
+            let message = format!("{k} hits are asked for; 1 to {MAX_K} can be had");
+            return Err(UsageError(message).into());
         }
         let query: Box<dyn TantivyQuery> = match self.mode {
             Mode::Sparse => Box::new(self.sparse_query(question)?),
@@ -108,18 +118,27 @@ impl Retriever<'_> {
             });
         }
         let text = question.text.as_deref().unwrap_or_default();
-        let encoder = self.encoder.context(
-            "a text query needs the encoder in sparse mode: name the checkpoint with `--model`, \
-             give vectors with `--query-vectors`, or search with `--mode bm25`",
-        )?;
+        let encoder = self.encoder.ok_or_else(|| {
+            UsageError(
+                "a text query needs the encoder in sparse mode: name the checkpoint with \
+                 `--model`, give vectors with `--query-vectors`, or search with `--mode bm25`"
+                    .to_owned(),
+            )
+        })?;
         let vector = encoding::encode_query(encoder, text)?;
         Ok(LaconicQuery::new(field, vector).encoded_by(encoding::identity(encoder)?))
     }
 
-    fn bm25_query(&self, question: &Question) -> Result<Box<dyn TantivyQuery>> {
-        let text = question.text.as_deref().context(
-            "BM25 needs the query as text; give it on the command line or with `--queries`",
-        )?;
+    /// The BM25 query of a question.
+    ///
+    /// # Errors
+    /// As [`ask`](Retriever::ask).
+    pub fn bm25_query(&self, question: &Question) -> Result<Box<dyn TantivyQuery>> {
+        let text = question.text.as_deref().ok_or_else(|| {
+            let message =
+                "BM25 needs the query as text; give it on the command line or with `--queries`";
+            UsageError(message.to_owned())
+        })?;
         self.corpus.bag_of_words(text)
     }
 }

@@ -93,6 +93,18 @@ impl Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
+/// What is asked for does not fit the index that is there.
+#[derive(Debug)]
+pub(crate) struct MismatchError(pub(crate) &'static str);
+
+impl Display for MismatchError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for MismatchError {}
+
 /// Prints the error of a failed command and returns the exit code: 0 done, 1 nothing found,
 /// 2 usage, 3 bad input, 4 corrupt, 5 mismatch, 6 busy, 7 anything else (I/O).
 pub fn exit_code(outcome: anyhow::Result<Ending>) -> ExitCode {
@@ -123,7 +135,9 @@ fn sentence(error: &anyhow::Error) -> String {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    let io = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<io::Error>());
     io.is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe)
 }
 
@@ -134,6 +148,9 @@ fn cause(error: &anyhow::Error) -> u8 {
 fn cause_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if cause.is::<UsageError>() {
         return Some(2);
+    }
+    if cause.is::<MismatchError>() {
+        return Some(5);
     }
     if cause.is::<InputError>() || cause.is::<crate::eval::EvalError>() {
         return Some(3);

@@ -92,6 +92,28 @@ fn every_truncation_is_reported() {
     }
 }
 
+/// With checksums in the file, a changed text is never served: gzip's is checked by its
+/// library, zstd's by ours.
+#[test]
+fn damaged_contents_are_reported() {
+    let content = b"one line of incompressible text, #7f3a\n";
+    let raw_gzip = {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::none());
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    };
+    let raw_zstd = compress_to_vec(&content[..], CompressionLevel::Uncompressed);
+    for mut compressed in [raw_gzip, raw_zstd] {
+        let start = compressed
+            .windows(8)
+            .position(|bytes| bytes == b"one line")
+            .unwrap();
+        compressed[start] ^= 1;
+        let error = read(compressed).unwrap_err();
+        assert!(!error.is_skippable(), "{error}");
+    }
+}
+
 proptest! {
     // Test files beside a crate have no place to keep failures; the failing input is printed.
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use candle_core::{Device, Tensor};
 
-use crate::attention::{Heads, attend};
+use crate::attention::{Heads, Projections, attend};
 use crate::config::Config;
 use crate::error::Error;
 use crate::kernels::{add, rms_norm, silu_mul};
@@ -168,12 +168,14 @@ impl Attention {
     }
 
     fn forward(&self, x: &Tensor, pack: &Pack, rope: &RopeTable) -> Result<Vec<f32>, Error> {
-        let mut q = to_vec(&self.q_proj.forward(x)?)?;
-        let mut k = to_vec(&self.k_proj.forward(x)?)?;
-        let v = to_vec(&self.v_proj.forward(x)?)?;
-        rotate(&mut q, self.heads.q_width(), pack, rope);
-        rotate(&mut k, self.heads.kv_width(), pack, rope);
-        let mixed = attend(&self.heads, &q, &k, &v, pack.spans())?;
+        let mut rows = Projections {
+            q: to_vec(&self.q_proj.forward(x)?)?,
+            k: to_vec(&self.k_proj.forward(x)?)?,
+            v: to_vec(&self.v_proj.forward(x)?)?,
+        };
+        rotate(&mut rows.q, self.heads.q_width(), pack, rope);
+        rotate(&mut rows.k, self.heads.kv_width(), pack, rope);
+        let mixed = attend(&self.heads, &rows, pack.spans())?;
         let mixed = Tensor::from_vec(mixed, (pack.n_tokens(), self.heads.q_width()), &Device::Cpu)?;
         to_vec(&self.o_proj.forward(&mixed)?)
     }

@@ -46,8 +46,8 @@
 //!
 //! Beyond the weights (4 bytes each), memory is bounded by the token budget of
 //! a batch ([`LoadOptions::batch_tokens`]), not by the number or length of the
-//! texts: logits exist only as tiles of at most 1 MiB a thread, attention
-//! scores likewise.
+//! texts: logits exist only as tiles of 1 MiB a thread, attention scores as
+//! tiles of 2 MiB.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

@@ -333,3 +333,57 @@ fn the_same_numbers_in_other_files_are_another_model() {
         format!("tied@{}", prints[0])
     );
 }
+
+#[test]
+fn cutting_bytes_early_changes_no_token_that_is_kept() {
+    let Some(oracle) = oracle() else { return };
+    let library =
+        tokenizers::Tokenizer::from_file(oracle.join("models/tied/tokenizer.json")).unwrap();
+    let cases = golden(&oracle, "tied").cases;
+    for max_length in [4, 32, 256, 512] {
+        let length = max_length.to_string();
+        let encoder = load(
+            &oracle,
+            "tied",
+            &[("max_length", length), ("query_prefix", "".into())],
+        );
+        for case in cases.iter().filter(|case| case.text.len() > 3) {
+            let text = format!("{} ", case.text).repeat(100_000 / case.text.len());
+            let all = library.encode_fast(text.as_str(), false).unwrap();
+            let kept = encoder.encode_query(&text).unwrap();
+            let ids = encoder.token_ids(Text::Query(&text)).unwrap();
+            assert_eq!(
+                ids,
+                all.get_ids()[..max_length],
+                "{} at {max_length}",
+                case.name
+            );
+            assert!(kept.n_dropped_bytes > 0 && kept.n_tokens == max_length);
+        }
+    }
+}
+
+#[test]
+fn a_megabyte_in_one_run_is_merged_in_under_a_second() {
+    let Some(oracle) = oracle() else { return };
+    let encoder = load(&oracle, "tied", &[]);
+    for unit in [
+        "a",
+        "e",
+        " ",
+        "\u{301}",
+        "th",
+        "東",
+        "\t",
+        "<|end_of_text|>",
+    ] {
+        let text = unit.repeat((1 << 20) / unit.len());
+        let start = std::time::Instant::now();
+        assert_eq!(encoder.token_ids(Text::Query(&text)).unwrap().len(), 256);
+        assert!(
+            start.elapsed().as_secs_f32() < 1.0,
+            "{unit:?} took {:?}",
+            start.elapsed()
+        );
+    }
+}

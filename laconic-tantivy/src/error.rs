@@ -58,7 +58,11 @@ impl Error {
     }
 
     fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, message: message.into(), source: None }
+        Error {
+            kind,
+            message: message.into(),
+            source: None,
+        }
     }
 
     /// Says what was being attempted when `source` came up.
@@ -68,7 +72,11 @@ impl Error {
     ) -> Error {
         let source = source.into();
         let kind = kind_of(&source);
-        Error { kind, message: attempt.into(), source: Some(Box::new(source)) }
+        Error {
+            kind,
+            message: attempt.into(),
+            source: Some(Box::new(source)),
+        }
     }
 }
 
@@ -77,7 +85,10 @@ fn kind_of(source: &tantivy::TantivyError) -> Kind {
     match source {
         T::LockFailure(..) => Kind::Busy,
         T::DataCorruption(..) | T::IncompatibleIndex(..) => Kind::Corrupt,
-        T::InvalidArgument(..) | T::SchemaError(..) | T::FieldNotFound(..) => Kind::InvalidInput,
+        T::InvalidArgument(..)
+        | T::SchemaError(..)
+        | T::FieldNotFound(..)
+        | T::IndexAlreadyExists => Kind::InvalidInput,
         _ => Kind::Tantivy,
     }
 }

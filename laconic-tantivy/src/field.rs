@@ -33,7 +33,11 @@ impl LaconicField {
     /// Adds a laconic field to a schema under construction.
     pub fn add_to(builder: &mut SchemaBuilder, name: &str, identity: Identity) -> LaconicField {
         let field = builder.add_text_field(name, text_options(&identity));
-        LaconicField { field, name: name.to_owned(), identity }
+        LaconicField {
+            field,
+            name: name.to_owned(),
+            identity,
+        }
     }
 
     /// The laconic field called `name`.
@@ -43,7 +47,9 @@ impl LaconicField {
     /// `is_mismatch` for a newer format; `is_corrupt` for options a laconic field cannot have.
     pub fn find(schema: &Schema, name: &str) -> Result<LaconicField, Error> {
         let field = schema.get_field(name).map_err(|_| {
-            Error::invalid(format!("the index has no field `{name}`, so no learned-sparse vectors"))
+            Error::invalid(format!(
+                "the index has no field `{name}`, so no learned-sparse vectors"
+            ))
         })?;
         LaconicField::of(schema, field)
     }
@@ -55,11 +61,18 @@ impl LaconicField {
     pub fn of(schema: &Schema, field: Field) -> Result<LaconicField, Error> {
         let entry = schema.get_field_entry(field);
         let indexing = laconic_indexing(entry).ok_or_else(|| {
-            Error::invalid(format!("field `{}` of the index is not a laconic field", entry.name()))
+            Error::invalid(format!(
+                "field `{}` of the index is not a laconic field",
+                entry.name()
+            ))
         })?;
         let identity = Identity::from_tokenizer_name(indexing.tokenizer())?;
         check_options(entry.name(), indexing)?;
-        Ok(LaconicField { field, name: entry.name().to_owned(), identity })
+        Ok(LaconicField {
+            field,
+            name: entry.name().to_owned(),
+            identity,
+        })
     }
 
     /// Every laconic field of the schema.
@@ -67,8 +80,12 @@ impl LaconicField {
     /// # Errors
     /// As [`find`](LaconicField::find), for the first that cannot be read.
     pub fn all(schema: &Schema) -> Result<Vec<LaconicField>, Error> {
-        let laconic = schema.fields().filter(|(_, entry)| laconic_indexing(entry).is_some());
-        laconic.map(|(field, _)| LaconicField::of(schema, field)).collect()
+        let laconic = schema
+            .fields()
+            .filter(|(_, entry)| laconic_indexing(entry).is_some());
+        laconic
+            .map(|(field, _)| LaconicField::of(schema, field))
+            .collect()
     }
 
     /// Tantivy's handle.
@@ -88,8 +105,12 @@ impl LaconicField {
 }
 
 fn laconic_indexing(entry: &FieldEntry) -> Option<&TextFieldIndexing> {
-    let FieldType::Str(options) = entry.field_type() else { return None };
-    options.get_indexing_options().filter(|ix| Identity::is_laconic_name(ix.tokenizer()))
+    let FieldType::Str(options) = entry.field_type() else {
+        return None;
+    };
+    options
+        .get_indexing_options()
+        .filter(|ix| Identity::is_laconic_name(ix.tokenizer()))
 }
 
 /// With field norms, an index of ours and one of plain Tantivy calls would differ in files and
@@ -118,8 +139,16 @@ mod tests {
         let schema: Schema = serde_json::from_str(&json).unwrap();
         assert_eq!(LaconicField::find(&schema, "laconic").unwrap(), field);
         assert_eq!(LaconicField::all(&schema).unwrap(), [field]);
-        assert!(LaconicField::find(&schema, "text").expect_err("text").is_invalid_input());
-        assert!(LaconicField::find(&schema, "nope").expect_err("nope").is_invalid_input());
+        assert!(
+            LaconicField::find(&schema, "text")
+                .expect_err("text")
+                .is_invalid_input()
+        );
+        assert!(
+            LaconicField::find(&schema, "nope")
+                .expect_err("nope")
+                .is_invalid_input()
+        );
     }
 
     #[test]

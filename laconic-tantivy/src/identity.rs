@@ -101,8 +101,12 @@ impl Identity {
         }
         check_version(parts.next().ok_or_else(damaged)?)?;
         let rest: Vec<&str> = parts.collect();
-        let [code, model, preset] = rest[..] else { return Err(damaged()) };
-        let bits = code.strip_prefix("linear").and_then(|bits| bits.parse().ok());
+        let [code, model, preset] = rest[..] else {
+            return Err(damaged());
+        };
+        let bits = code
+            .strip_prefix("linear")
+            .and_then(|bits| bits.parse().ok());
         let quantizer = ImpactQuantizer::with_bits(bits.ok_or_else(damaged)?)?;
         let model = decode(model).ok_or_else(damaged)?;
         let preset = decode(preset).ok_or_else(damaged)?;
@@ -214,9 +218,18 @@ mod tests {
     #[test]
     fn foreign_names_are_refused() {
         for name in [
-            "default", "laconic", "laconic/1", "laconic/1/linear8", "laconic/1/linear8/",
-            "laconic/1/log8//", "laconic/1/linear//", "laconic/1/linear9//", "laconic/1/linear8/m/",
-            "laconic/1/linear8/%/p", "laconic/1/linear8/%zz/p", "laconic/1/linear8/%ff/p",
+            "default",
+            "laconic",
+            "laconic/1",
+            "laconic/1/linear8",
+            "laconic/1/linear8/",
+            "laconic/1/log8//",
+            "laconic/1/linear//",
+            "laconic/1/linear9//",
+            "laconic/1/linear8/m/",
+            "laconic/1/linear8/%/p",
+            "laconic/1/linear8/%zz/p",
+            "laconic/1/linear8/%ff/p",
             "laconic/1/linear8/a/b/c",
         ] {
             assert!(Identity::from_tokenizer_name(name).is_err(), "{name}");
@@ -237,11 +250,18 @@ mod tests {
         ] {
             let error = index.check_same(&other).expect_err("differs");
             assert!(error.is_mismatch());
-            assert!(sides.iter().all(|side| error.to_string().contains(side)), "{error}");
+            assert!(
+                sides.iter().all(|side| error.to_string().contains(side)),
+                "{error}"
+            );
         }
         assert!(index.check_same(&index.clone()).is_ok());
         assert!(index.check_model(None).is_ok());
-        assert!(Identity::default().check_model(index.model.as_ref()).is_ok());
+        assert!(
+            Identity::default()
+                .check_model(index.model.as_ref())
+                .is_ok()
+        );
     }
 
     proptest! {

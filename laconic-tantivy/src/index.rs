@@ -19,8 +19,12 @@ pub fn create_in_dir(path: impl AsRef<Path>, schema: Schema) -> Result<Index, Er
     LaconicField::all(&schema)?;
     let attempt = || format!("creating an index in {}", path.display());
     std::fs::create_dir_all(path).map_err(|e| Error::during(attempt(), e))?;
-    let builder = Index::builder().schema(schema).settings(IndexSettings::default());
-    let mut index = builder.create_in_dir(path).map_err(|e| Error::during(attempt(), e))?;
+    let builder = Index::builder()
+        .schema(schema)
+        .settings(IndexSettings::default());
+    let mut index = builder
+        .create_in_dir(path)
+        .map_err(|e| Error::during(attempt(), e))?;
     register(&mut index)?;
     Ok(index)
 }
@@ -32,8 +36,8 @@ pub fn create_in_dir(path: impl AsRef<Path>, schema: Schema) -> Result<Index, Er
 pub fn open_in_dir(path: impl AsRef<Path>) -> Result<Index, Error> {
     let path = path.as_ref();
     let opened = Index::open_in_dir(path);
-    let mut index = opened
-        .map_err(|e| Error::during(format!("opening the index in {}", path.display()), e))?;
+    let mut index =
+        opened.map_err(|e| Error::during(format!("opening the index in {}", path.display()), e))?;
     register(&mut index)?;
     Ok(index)
 }
@@ -52,7 +56,9 @@ pub fn register(index: &mut Index) -> Result<Vec<LaconicField>, Error> {
     for field in &fields {
         let identity = field.identity();
         let tokenizer = LaconicTokenizer::new(identity.quantizer);
-        index.tokenizers().register(&identity.tokenizer_name(), tokenizer);
+        index
+            .tokenizers()
+            .register(&identity.tokenizer_name(), tokenizer);
     }
     Ok(fields)
 }

@@ -41,7 +41,9 @@ impl ImpactQuantizer {
         if (4..=MAX_BITS).contains(&bits) {
             return Ok(ImpactQuantizer { bits });
         }
-        Err(Error::invalid(format!("impacts of {bits} bits are not offered; choose 4 to 8")))
+        Err(Error::invalid(format!(
+            "impacts of {bits} bits are not offered; choose 4 to 8"
+        )))
     }
 
     /// Bits of an impact.
@@ -93,7 +95,11 @@ impl ImpactQuantizer {
 }
 
 /// `rounded` is a whole number in 0..=255.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "see above"
+)]
 fn byte_of(rounded: f32) -> u8 {
     rounded as u8
 }
@@ -127,8 +133,19 @@ mod tests {
 
     #[test]
     fn scales_and_ranges() {
-        let table: Vec<_> = all().map(|q| (q.bits(), q.scale(), q.max_impact())).collect();
-        assert_eq!(table, [(4, 4.0, 15), (5, 8.0, 31), (6, 16.0, 63), (7, 32.0, 127), (8, 64.0, 255)]);
+        let table: Vec<_> = all()
+            .map(|q| (q.bits(), q.scale(), q.max_impact()))
+            .collect();
+        assert_eq!(
+            table,
+            [
+                (4, 4.0, 15),
+                (5, 8.0, 31),
+                (6, 16.0, 63),
+                (7, 32.0, 127),
+                (8, 64.0, 255)
+            ]
+        );
         for bits in [0, 1, 2, 3, 9, 255] {
             assert!(ImpactQuantizer::with_bits(bits).is_err(), "{bits}");
         }
@@ -172,7 +189,14 @@ mod tests {
             ])
             .unwrap();
             let (impacts, loss) = q.quantize(&vector);
-            assert_eq!(loss, QuantizationLoss { weights: 6, clipped: 2, vanished: 2 });
+            assert_eq!(
+                loss,
+                QuantizationLoss {
+                    weights: 6,
+                    clipped: 2,
+                    vanished: 2
+                }
+            );
             assert_eq!(impacts.len(), 4);
         }
     }

@@ -48,9 +48,13 @@ impl IndexStats {
     /// Tantivy's when a file cannot be read; those of [`LaconicField::all`].
     pub fn read(index: &Index) -> Result<IndexStats, Error> {
         let mut stats = IndexStats::default();
-        let segments =
-            index.searchable_segments().map_err(|e| Error::during("reading meta.json", e))?;
-        let readers = segments.iter().map(SegmentReader::open).collect::<Result<Vec<_>, _>>();
+        let segments = index
+            .searchable_segments()
+            .map_err(|e| Error::during("reading meta.json", e))?;
+        let readers = segments
+            .iter()
+            .map(SegmentReader::open)
+            .collect::<Result<Vec<_>, _>>();
         let readers = readers.map_err(|e| Error::during("opening a segment", e))?;
         for reader in &readers {
             stats.segments += 1;
@@ -75,7 +79,9 @@ fn add_file_sizes(reader: &SegmentReader, bytes: &mut BTreeMap<&'static str, u64
         ("fast", C::FastFields),
         ("store", C::Store),
     ] {
-        let size = reader.open_read(component).map_or(0, |file| file.num_bytes().get_bytes());
+        let size = reader
+            .open_read(component)
+            .map_or(0, |file| file.num_bytes().get_bytes());
         *bytes.entry(name).or_default() += size;
     }
 }
@@ -92,9 +98,9 @@ impl FieldStats {
         };
         let mut terms = HashSet::new();
         for reader in readers {
-            stats.add_segment(reader, &mut terms).map_err(|e| {
-                Error::during(format!("reading field `{}`", stats.field.name()), e)
-            })?;
+            stats
+                .add_segment(reader, &mut terms)
+                .map_err(|e| Error::during(format!("reading field `{}`", stats.field.name()), e))?;
         }
         stats.terms = terms.len() as u64;
         Ok(stats)

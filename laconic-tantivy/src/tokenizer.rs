@@ -26,7 +26,10 @@ pub struct LaconicTokenizer {
 impl LaconicTokenizer {
     /// A tokenizer that quantizes with `quantizer`.
     pub fn new(quantizer: ImpactQuantizer) -> LaconicTokenizer {
-        LaconicTokenizer { quantizer, rejected: Arc::default() }
+        LaconicTokenizer {
+            quantizer,
+            rejected: Arc::default(),
+        }
     }
 
     /// Number of field texts so far that were not vectors, over all clones of this tokenizer.
@@ -48,7 +51,10 @@ impl LaconicTokenizer {
 
     fn owned_impacts(&self, vector: &SparseVector) -> Vec<(String, u8)> {
         let (impacts, _) = self.quantizer.quantize(vector);
-        impacts.into_iter().map(|(term, impact)| (term.to_owned(), impact)).collect()
+        impacts
+            .into_iter()
+            .map(|(term, impact)| (term.to_owned(), impact))
+            .collect()
     }
 }
 
@@ -56,13 +62,21 @@ impl Tokenizer for LaconicTokenizer {
     type TokenStream<'a> = ImpactStream;
 
     fn token_stream(&mut self, text: &str) -> ImpactStream {
-        ImpactStream { rest: self.impacts(text).into_iter(), left: 0, token: blank_token() }
+        ImpactStream {
+            rest: self.impacts(text).into_iter(),
+            left: 0,
+            token: blank_token(),
+        }
     }
 }
 
 /// A fresh `Token` has position `usize::MAX`, which overflows in Tantivy's postings writer.
 fn blank_token() -> Token {
-    Token { position: 0, position_length: 1, ..Token::default() }
+    Token {
+        position: 0,
+        position_length: 1,
+        ..Token::default()
+    }
 }
 
 /// The tokens of one field text.
@@ -79,7 +93,9 @@ impl TokenStream for ImpactStream {
             self.left -= 1;
             return true;
         }
-        let Some((term, impact)) = self.rest.next() else { return false };
+        let Some((term, impact)) = self.rest.next() else {
+            return false;
+        };
         self.token.text = term;
         self.left = impact - 1; // impacts are at least 1: the quantizer drops zeros
         true
@@ -112,7 +128,10 @@ mod tests {
     #[test]
     fn repeats_terms_by_impact() {
         let mut tokenizer = LaconicTokenizer::new(ImpactQuantizer::default());
-        let counts = counts(&mut tokenizer, r#"{"Ġa": 1, "b": 0.5, "c": 99, "d": 0.001}"#);
+        let counts = counts(
+            &mut tokenizer,
+            r#"{"Ġa": 1, "b": 0.5, "c": 99, "d": 0.001}"#,
+        );
         let expected = [("b", 32), ("c", 255), ("Ġa", 64)].map(|(t, n)| (t.to_owned(), n));
         assert_eq!(counts, expected.into_iter().collect());
         assert_eq!(tokenizer.rejected(), 0);
@@ -121,7 +140,14 @@ mod tests {
     #[test]
     fn anything_else_yields_nothing_and_is_counted() {
         let mut tokenizer = LaconicTokenizer::new(ImpactQuantizer::default());
-        for text in ["", "plain text", "[1]", r#"{"a": 1e39}"#, r#"{"a": -1}"#, r#"{"a": 4e9"#] {
+        for text in [
+            "",
+            "plain text",
+            "[1]",
+            r#"{"a": 1e39}"#,
+            r#"{"a": -1}"#,
+            r#"{"a": 4e9"#,
+        ] {
             assert!(counts(&mut tokenizer.clone(), text).is_empty(), "{text}");
         }
         assert_eq!(tokenizer.rejected(), 6);

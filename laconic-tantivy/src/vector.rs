@@ -53,11 +53,16 @@ impl SparseVector {
             checked.push((term, weight));
         }
         checked.sort_unstable_by(|a, b| a.0.as_ref().as_bytes().cmp(b.0.as_ref().as_bytes()));
-        if let Some(pair) = checked.windows(2).find(|w| w[0].0.as_ref() == w[1].0.as_ref()) {
+        if let Some(pair) = checked
+            .windows(2)
+            .find(|w| w[0].0.as_ref() == w[1].0.as_ref())
+        {
             return Err(duplicate_term(pair[0].0.as_ref()));
         }
         let kept = checked.iter().filter(|(_, weight)| *weight > 0.0);
-        Ok(SparseVector::from_sorted(kept.map(|(term, weight)| (term.as_ref(), *weight))))
+        Ok(SparseVector::from_sorted(
+            kept.map(|(term, weight)| (term.as_ref(), *weight)),
+        ))
     }
 
     /// `pairs` obeys every rule of the type and is sorted by term bytes.
@@ -66,7 +71,9 @@ impl SparseVector {
         for (term, weight) in pairs {
             vector.text.push_str(term);
             // At most MAX_TERMS × MAX_TERM_BYTES < 2^24 bytes, so the offset always fits.
-            vector.ends.push(u32::try_from(vector.text.len()).unwrap_or(u32::MAX));
+            vector
+                .ends
+                .push(u32::try_from(vector.text.len()).unwrap_or(u32::MAX));
             vector.weights.push(weight);
         }
         vector
@@ -88,7 +95,9 @@ impl SparseVector {
     }
 
     fn term(&self, idx: usize) -> &str {
-        let start = idx.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        let start = idx
+            .checked_sub(1)
+            .map_or(0, |before| self.ends[before] as usize);
         &self.text[start..self.ends[idx] as usize]
     }
 
@@ -123,7 +132,9 @@ impl SparseVector {
 
 fn check_pair(term: &str, weight: f32) -> Result<(), Error> {
     if term.is_empty() {
-        return Err(Error::invalid("a term of the vector is empty; leave it out"));
+        return Err(Error::invalid(
+            "a term of the vector is empty; leave it out",
+        ));
     }
     if term.len() > MAX_TERM_BYTES {
         return Err(Error::invalid(format!(
@@ -152,13 +163,14 @@ fn abbreviate(term: &str) -> String {
 }
 
 fn duplicate_term(term: &str) -> Error {
-    Error::invalid(format!("term `{term}` is given twice; a vector names a term once"))
+    Error::invalid(format!(
+        "term `{term}` is given twice; a vector names a term once"
+    ))
 }
 
 pub(crate) fn too_many_terms() -> Error {
     Error::invalid(format!("the vector has more than {MAX_TERMS} terms"))
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -166,7 +178,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn reason(pairs: &[(&str, f32)]) -> String {
-        SparseVector::from_pairs(pairs.iter().copied()).expect_err("refused").to_string()
+        SparseVector::from_pairs(pairs.iter().copied())
+            .expect_err("refused")
+            .to_string()
     }
 
     #[test]
@@ -194,7 +208,11 @@ mod tests {
     fn term_length_boundary() {
         for (bytes, accepted) in [(255, true), (256, false), (65_530, false), (65_531, false)] {
             let term = "x".repeat(bytes);
-            assert_eq!(SparseVector::from_pairs([(term, 1.0)]).is_ok(), accepted, "{bytes} bytes");
+            assert_eq!(
+                SparseVector::from_pairs([(term, 1.0)]).is_ok(),
+                accepted,
+                "{bytes} bytes"
+            );
         }
     }
 
@@ -209,7 +227,11 @@ mod tests {
     fn top_terms_keeps_the_largest_and_breaks_ties_by_term() {
         let vector =
             SparseVector::from_pairs([("d", 1.0), ("a", 0.5), ("b", 2.0), ("c", 1.0)]).unwrap();
-        let cut: Vec<_> = vector.top_terms(2).iter().map(|(t, _)| t.to_owned()).collect();
+        let cut: Vec<_> = vector
+            .top_terms(2)
+            .iter()
+            .map(|(t, _)| t.to_owned())
+            .collect();
         assert_eq!(cut, ["b", "c"]);
         assert_eq!(vector.top_terms(9), vector);
         assert!(vector.top_terms(0).is_empty());
@@ -219,7 +241,11 @@ mod tests {
     /// `LACONIC_ALL_WEIGHTS=1 cargo test --release -p laconic-tantivy every_weight`.
     #[test]
     fn every_weight_is_judged_rightly() {
-        let step = if std::env::var_os("LACONIC_ALL_WEIGHTS").is_some() { 1 } else { 4_099 };
+        let step = if std::env::var_os("LACONIC_ALL_WEIGHTS").is_some() {
+            1
+        } else {
+            4_099
+        };
         let mut bits = 0u64;
         while bits <= u64::from(u32::MAX) {
             let weight = f32::from_bits(u32::try_from(bits).unwrap());

@@ -4,8 +4,8 @@ use std::fmt::{self, Write};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-use crate::vector::{MAX_TERMS, SparseVector, too_many_terms};
 use crate::Error;
+use crate::vector::{MAX_TERMS, SparseVector, too_many_terms};
 
 impl SparseVector {
     /// Parses `{"Ġsearch": 1.37, …}`, weights as they are.
@@ -34,7 +34,12 @@ impl SparseVector {
         let pairs: RawPairs = serde_json::from_str(json)
             .map_err(|error| Error::invalid(format!("vector is not a JSON object: {error}")))?;
         let scale = f64::from(scale);
-        SparseVector::from_pairs(pairs.0.into_iter().map(|(term, n)| (term, to_f32(n / scale))))
+        SparseVector::from_pairs(
+            pairs
+                .0
+                .into_iter()
+                .map(|(term, n)| (term, to_f32(n / scale))),
+        )
     }
 
     /// The vector as a JSON object, terms in byte order. Parsing it gives the same vector back.
@@ -52,7 +57,10 @@ impl SparseVector {
 }
 
 /// The nearest `f32`; infinite when the number is too large, which the vector type refuses.
-#[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is what is wanted")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "rounding to f32 is what is wanted"
+)]
 fn to_f32(number: f64) -> f32 {
     number as f32
 }
@@ -98,7 +106,10 @@ mod tests {
     #[test]
     fn reads_floats_and_scaled_integers() {
         let floats = SparseVector::from_json(r#"{"Ġsearch": 1.37, "a": 2}"#).unwrap();
-        assert_eq!(floats.iter().collect::<Vec<_>>(), [("a", 2.0), ("Ġsearch", 1.37)]);
+        assert_eq!(
+            floats.iter().collect::<Vec<_>>(),
+            [("a", 2.0), ("Ġsearch", 1.37)]
+        );
         let integers = SparseVector::from_json_scaled(r#"{"Ġsearch": 137, "a": 200}"#, 100.0);
         assert_eq!(integers.unwrap(), floats);
     }
@@ -124,7 +135,10 @@ mod tests {
             assert!(error.to_string().contains(reason), "{json}: {error}");
         }
         for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
-            assert!(SparseVector::from_json_scaled("{}", scale).is_err(), "{scale}");
+            assert!(
+                SparseVector::from_json_scaled("{}", scale).is_err(),
+                "{scale}"
+            );
         }
     }
 

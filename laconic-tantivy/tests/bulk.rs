@@ -302,7 +302,9 @@ fn expected_scores<'a>(
 #[test]
 fn a_full_budget_ends_the_segment() {
     let budgeted = |index: &Index, laconic: &LaconicField| {
-        BulkWriter::new(index, laconic, None, 20_000_000).unwrap().without_merges()
+        BulkWriter::new(index, laconic, None, 20_000_000)
+            .unwrap()
+            .without_merges()
     };
     let fields = Fields::with_bits(8);
     let index = fields.create(RamDirectory::create());

@@ -130,6 +130,20 @@ impl<R: BufRead> ZstdReader<R> {
         Ok(())
     }
 
+    /// Compares the checksum of the frame that was read to its end, if it carries one.
+    fn verify_checksum(&self) -> io::Result<()> {
+        match (
+            self.decoder.get_checksum_from_data(),
+            self.decoder.get_calculated_checksum(),
+        ) {
+            (Some(stored), calculated) if calculated != Some(stored) => {
+                let message = "its contents do not match the zstd checksum";
+                Err(io::Error::new(io::ErrorKind::InvalidData, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn is_between_frames(&self) -> bool {
         self.decoder.is_finished() && self.decoder.can_collect() == 0
     }
@@ -150,8 +164,11 @@ fn bounded_decoder() -> FrameDecoder {
 impl<R: BufRead> Read for ZstdReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while !buffer.is_empty() {
-            if self.is_between_frames() && !self.start_frame()? {
-                return Ok(0);
+            if self.is_between_frames() {
+                self.verify_checksum()?;
+                if !self.start_frame()? {
+                    return Ok(0);
+                }
             }
             self.fill(buffer.len())?;
             let n_bytes = self.decoder.read(buffer)?;

@@ -36,8 +36,9 @@ impl Check {
         let report = report?;
         if global.json {
             let problems = report.problems.iter();
-            let problems: Vec<_> =
-                problems.map(|p| json!({"place": p.place, "fault": p.fault})).collect();
+            let problems: Vec<_> = problems
+                .map(|p| json!({"place": p.place, "fault": p.fault}))
+                .collect();
             print_json(&json!({
                 "clean": report.is_clean(),
                 "segments": report.segments,
@@ -50,12 +51,20 @@ impl Check {
             for problem in &report.problems {
                 print(format_args!("{}: {}", problem.place, problem.fault))?;
             }
-            let verdict = if report.is_clean() { "clean" } else { "DAMAGED" };
+            let verdict = if report.is_clean() {
+                "clean"
+            } else {
+                "DAMAGED"
+            };
             print(format_args!(
                 "{verdict}: {} files in {} segments, {} stored documents, {} postings",
                 report.files, report.segments, report.documents, report.postings
             ))?;
         }
-        Ok(if report.is_clean() { Ending::Done } else { Ending::Damaged })
+        Ok(if report.is_clean() {
+            Ending::Done
+        } else {
+            Ending::Damaged
+        })
     }
 }

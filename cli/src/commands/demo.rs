@@ -41,12 +41,18 @@ pub(crate) struct Demo {
 
 impl Demo {
     pub(crate) fn run(self, global: &Global) -> Result<Ending> {
-        let dir = self.dir.unwrap_or_else(|| std::env::temp_dir().join("laconic-demo"));
-        print("SciFact: 5,183 abstracts, 300 claims (Wadden et al. 2020; CC BY 4.0, ODC-By 1.0)\n")?;
+        let dir = self
+            .dir
+            .unwrap_or_else(|| std::env::temp_dir().join("laconic-demo"));
+        print(
+            "SciFact: 5,183 abstracts, 300 claims (Wadden et al. 2020; CC BY 4.0, ODC-By 1.0)\n",
+        )?;
         print(UNTRAINED)?;
         let files = scifact::write_to(&dir.join("scifact")).with_context(|| unwritable(&dir))?;
         let checkpoint = dir.join("tiny-checkpoint");
-        TinyCheckpoint::default().write(&checkpoint).with_context(|| unwritable(&dir))?;
+        TinyCheckpoint::default()
+            .write(&checkpoint)
+            .with_context(|| unwritable(&dir))?;
         let corpus = index(&dir.join("index"), &files.corpus, &checkpoint, global)?;
         let encoder = encoding::load(&checkpoint, None, &[])?;
         let questions = read_queries(&files.queries)?;
@@ -59,7 +65,10 @@ impl Demo {
 }
 
 fn unwritable(dir: &Path) -> String {
-    format!("cannot write the demo's files to {}; choose a folder with --dir", dir.display())
+    format!(
+        "cannot write the demo's files to {}; choose a folder with --dir",
+        dir.display()
+    )
 }
 
 fn index(dir: &Path, docs: &Path, checkpoint: &Path, global: &Global) -> Result<Corpus> {
@@ -67,9 +76,16 @@ fn index(dir: &Path, docs: &Path, checkpoint: &Path, global: &Global) -> Result<
         std::fs::remove_dir_all(dir).with_context(|| unwritable(dir))?;
     }
     let vectors = VectorSource::Model(Box::new(encoding::load(checkpoint, None, &[])?));
-    let identity = Identity { quantizer: ImpactQuantizer::default(), model: vectors.model() };
+    let identity = Identity {
+        quantizer: ImpactQuantizer::default(),
+        model: vectors.model(),
+    };
     let corpus = open_or_create(dir, Some(identity))?;
-    let bar = progress("encoding and indexing", Some(scifact::N_DOCS as u64), global.quiet);
+    let bar = progress(
+        "encoding and indexing",
+        Some(scifact::N_DOCS as u64),
+        global.quiet,
+    );
     let job = IndexJob {
         docs,
         vectors,
@@ -98,7 +114,14 @@ fn print_report(report: &IndexReport) -> Result<()> {
 fn retriever<'a>(corpus: &'a Corpus, encoder: &'a Encoder, mode: Mode) -> Result<Retriever<'a>> {
     let searcher = corpus.searcher()?;
     let encoder = Some(encoder);
-    Ok(Retriever { corpus, searcher, mode, encoder, vectors_of: None, filter: None })
+    Ok(Retriever {
+        corpus,
+        searcher,
+        mode,
+        encoder,
+        vectors_of: None,
+        filter: None,
+    })
 }
 
 fn print_table(
@@ -132,7 +155,10 @@ fn mean(
     let mut run = Run::default();
     for question in questions {
         let found = retriever.ask(question, 1000)?;
-        run.insert(&question.id, found.into_iter().map(|Found { id, score, .. }| (id, score)))?;
+        run.insert(
+            &question.id,
+            found.into_iter().map(|Found { id, score, .. }| (id, score)),
+        )?;
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -140,8 +166,15 @@ fn mean(
 }
 
 fn print_queries(corpus: &Corpus, encoder: &Encoder, questions: &[Question]) -> Result<()> {
-    for question in questions.iter().filter(|question| SHOWN.contains(&question.id.as_str())) {
-        print(format_args!("\nquery {}: {}", question.id, question.text.as_deref().unwrap_or("")))?;
+    for question in questions
+        .iter()
+        .filter(|question| SHOWN.contains(&question.id.as_str()))
+    {
+        print(format_args!(
+            "\nquery {}: {}",
+            question.id,
+            question.text.as_deref().unwrap_or("")
+        ))?;
         for (name, mode) in [("bm25", Mode::Bm25), ("sparse", Mode::Sparse)] {
             print(format_args!("  {name}"))?;
             let retriever = retriever(corpus, encoder, mode)?;

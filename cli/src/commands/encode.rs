@@ -12,6 +12,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use super::Global;
 use super::options::ModelOptions;
 use crate::collection::{self, Document, LineReader, Located};
+use crate::encoding;
 use crate::terminal::{Ending, UsageError, note, progress};
 
 /// Texts encoded together; the encoder sorts them by length.
@@ -23,8 +24,10 @@ const BATCH: usize = 256;
 /// {"_id", "vector": {term: weight}}, largest weights first: what `index --vectors` and
 /// `search --query-vectors` read.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  laconic encode --model laconic-1b --kind document \
-                        --input corpus.jsonl.gz --output vectors.jsonl")]
+#[command(
+    after_help = "Example:\n  laconic encode --model laconic-1b --kind document \
+                        --input corpus.jsonl.gz --output vectors.jsonl"
+)]
 pub(crate) struct Encode {
     #[command(flatten)]
     model: ModelOptions,
@@ -69,11 +72,16 @@ impl Encode {
             }
         }
         truncated += self.encode(&encoder, &mut batch, &mut output)?;
-        output.flush().with_context(|| format!("cannot write {}", self.output.display()))?;
+        output
+            .flush()
+            .with_context(|| format!("cannot write {}", self.output.display()))?;
         bar.finish_and_clear();
         if truncated > 0 {
             let length = encoder.preset().max_length();
-            note(global.quiet, format_args!("{truncated} texts were cut at {length} tokens"));
+            note(
+                global.quiet,
+                format_args!("{truncated} texts were cut at {length} tokens"),
+            );
         }
         Ok(Ending::Done)
     }
@@ -85,14 +93,17 @@ impl Encode {
         batch: &mut Vec<Located<Document>>,
         output: &mut impl Write,
     ) -> Result<u64> {
-        let texts: Vec<_> = batch.iter().map(|located| self.text(&located.record)).collect();
-        let encodings = encoder.encode_batch(&texts, |_| {})?;
+        let texts: Vec<_> = batch
+            .iter()
+            .map(|located| self.text(&located.record))
+            .collect();
+        let encodings = encoding::encode_located(encoder, &texts, batch)?;
         let mut truncated = 0;
         for (located, (text, encoding)) in batch.iter().zip(texts.iter().zip(&encodings)) {
             truncated += u64::from(encoding.is_truncated());
             let record = self.record(encoder, &located.record.id, *text, encoding)?;
-            serde_json::to_writer(&mut *output, &record)?;
-            writeln!(output)?;
+            // Not `to_writer`: its error would hide a broken pipe.
+            writeln!(output, "{}", serde_json::to_string(&record)?)?;
         }
         batch.clear();
         Ok(truncated)
@@ -101,9 +112,7 @@ impl Encode {
     fn text<'a>(&self, document: &'a Document) -> Text<'a> {
         match self.kind {
             Kind::Query => Text::Query(&document.text),
-            Kind::Document => {
-                Text::Document { title: document.title.as_deref(), body: &document.text }
-            }
+            Kind::Document => encoding::text(document),
         }
     }
 
@@ -115,8 +124,16 @@ impl Encode {
         encoding: &'a Encoding,
     ) -> Result<Record<'a>> {
         let input_ids = self.ids.then(|| encoder.token_ids(text)).transpose()?;
-        let weights = Weights { encode: self, encoder, encoding };
-        Ok(Record { id, vector: weights, input_ids })
+        let weights = Weights {
+            encode: self,
+            encoder,
+            encoding,
+        };
+        Ok(Record {
+            id,
+            vector: weights,
+            input_ids,
+        })
     }
 }
 
@@ -155,7 +172,11 @@ impl Serialize for Weights<'_> {
 }
 
 /// round(weight × scale): weights are positive and below 100, scales at most 10^6.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "see above"
+)]
 fn scaled(weight: f32, scale: u32) -> u64 {
     (f64::from(weight) * f64::from(scale)).round() as u64
 }

@@ -58,11 +58,16 @@ impl Eval {
         let questions = self.questions(&qrels)?;
         let corpus = Corpus::open(&self.index)?;
         let encoder = self.options.encoder()?;
-        let retriever = self.options.retriever(&corpus, encoder.as_ref(), global.quiet)?;
+        let retriever = self
+            .options
+            .retriever(&corpus, encoder.as_ref(), global.quiet)?;
         let exclude_self = self.excludes_self(&retriever, &questions)?;
         if exclude_self && self.exclude_self == ExcludeSelf::Auto {
-            note(global.quiet, "note: every query is a document of the index; leaving each out \
-                                of its own hits (--exclude-self no keeps it)");
+            note(
+                global.quiet,
+                "note: every query is a document of the index; leaving each out \
+                                of its own hits (--exclude-self no keeps it)",
+            );
         }
         let run = self.ask_all(&retriever, &questions, exclude_self, global)?;
         if let Some(path) = &self.run {
@@ -127,7 +132,9 @@ impl Eval {
         for question in questions {
             // One more, as the query itself may take a place.
             let found = retriever.ask(question, self.k + usize::from(exclude_self))?;
-            let kept = found.into_iter().filter(|hit| !exclude_self || hit.id != question.id);
+            let kept = found
+                .into_iter()
+                .filter(|hit| !exclude_self || hit.id != question.id);
             let hits = kept.take(self.k).map(|Found { id, score, .. }| (id, score));
             run.insert(&question.id, hits)?;
             bar.inc(1);

@@ -22,7 +22,9 @@ use crate::terminal::{Ending, note, progress};
 /// Everything up to the last commit survives a kill; running the same command again goes on from
 /// there.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  laconic index --index idx --docs corpus.jsonl.gz --model laconic-1b")]
+#[command(
+    after_help = "Example:\n  laconic index --index idx --docs corpus.jsonl.gz --model laconic-1b"
+)]
 pub(crate) struct Index {
     /// Folder of the index, made if missing
     #[arg(long, value_name = "DIR")]
@@ -66,12 +68,18 @@ pub(crate) struct Index {
 }
 
 fn parse_mebibytes(text: &str) -> Result<usize, String> {
-    let mebibytes = text.parse::<usize>().ok().filter(|n| (1..=4096).contains(n));
+    let mebibytes = text
+        .parse::<usize>()
+        .ok()
+        .filter(|n| (1..=4096).contains(n));
     mebibytes.ok_or_else(|| "a whole number from 1 to 4096 is needed".to_owned())
 }
 
 fn parse_memory(text: &str) -> Result<usize, String> {
-    let mebibytes = text.parse::<usize>().ok().filter(|n| (16..=1024).contains(n));
+    let mebibytes = text
+        .parse::<usize>()
+        .ok()
+        .filter(|n| (16..=1024).contains(n));
     mebibytes.ok_or_else(|| "a whole number from 16 to 1024 is needed".to_owned())
 }
 
@@ -83,7 +91,7 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
 impl Index {
     pub(crate) fn run(self, global: &Global) -> Result<Ending> {
         let vectors = self.vector_source()?;
-        let corpus = open_or_create(&self.index, self.identity(&vectors)?)?;
+        let corpus = open_or_create(&self.index, self.identity(&vectors, global.quiet)?)?;
         let bar = progress("documents", None, global.quiet);
         let job = IndexJob {
             docs: &self.docs,
@@ -104,26 +112,36 @@ impl Index {
         if let Some(encoder) = self.model.load()? {
             return Ok(VectorSource::Model(Box::new(encoder)));
         }
-        let Some(path) = &self.vectors else { return Ok(VectorSource::None) };
+        let Some(path) = &self.vectors else {
+            return Ok(VectorSource::None);
+        };
         let lines = LineReader::open(path)?.with_line_limit(self.max_line << 20);
         Ok(VectorSource::File {
-            records: collection::vectors(lines, self.vector_scale),
+            records: Box::new(collection::vectors(lines, self.vector_scale)),
             model: self.vectors_model.as_deref().map(given_model).transpose()?,
             allow_missing: self.allow_missing_vectors,
         })
     }
 
     /// What a new index is to be built with, or an old one must have been built with.
-    fn identity(&self, vectors: &VectorSource) -> Result<Option<Identity>> {
+    fn identity(&self, vectors: &VectorSource, quiet: bool) -> Result<Option<Identity>> {
         if matches!(vectors, VectorSource::None) {
             return Ok(None);
         }
-        let quantizer = match (self.bits, self.stored_identity()?) {
-            (Some(bits), _) => ImpactQuantizer::with_bits(bits)?,
-            (None, Some(stored)) => stored.quantizer,
-            (None, None) => ImpactQuantizer::default(),
+        let stored = self.stored_identity()?.unwrap_or_default();
+        let quantizer = match self.bits {
+            Some(bits) => ImpactQuantizer::with_bits(bits)?,
+            None => stored.quantizer,
         };
-        Ok(Some(Identity { quantizer, model: vectors.model() }))
+        let model = vectors.model();
+        if let (None, Some(stored)) = (&model, &stored.model) {
+            let message = "note: the vectors do not say which model made them; taking it to be";
+            note(quiet, format_args!("{message} the index's, {stored}"));
+        }
+        Ok(Some(Identity {
+            quantizer,
+            model: model.or(stored.model),
+        }))
     }
 
     fn stored_identity(&self) -> Result<Option<Identity>> {
@@ -131,7 +149,9 @@ impl Index {
         if !Corpus::exists(&self.index) {
             return Ok(None);
         }
-        Ok(Corpus::open(&self.index)?.laconic().map(|field| field.identity().clone()))
+        Ok(Corpus::open(&self.index)?
+            .laconic()
+            .map(|field| field.identity().clone()))
     }
 }
 
@@ -153,10 +173,16 @@ fn warn_of_loss(report: &IndexReport, quiet: bool) {
     };
     // One weight in a hundred at either end means that the scale does not fit these vectors.
     if loss.clipped * 100 > loss.weights {
-        note(quiet, "warning: over 1 % of the weights were clipped; is --vector-scale right?");
+        note(
+            quiet,
+            "warning: over 1 % of the weights were clipped; is --vector-scale right?",
+        );
     }
     if loss.vanished * 100 > loss.weights {
-        note(quiet, "warning: over 1 % of the weights vanished; is --vector-scale right?");
+        note(
+            quiet,
+            "warning: over 1 % of the weights vanished; is --vector-scale right?",
+        );
     }
 }
 
@@ -171,13 +197,28 @@ impl std::fmt::Display for Summary<'_> {
         }
         write!(f, ", {:.1} s", report.seconds)?;
         for (count, what) in [
-            (report.resumed_documents, "documents were committed by an earlier run"),
+            (
+                report.resumed_documents,
+                "documents were committed by an earlier run",
+            ),
             (report.empty_vectors, "documents have no sparse term"),
-            (report.truncated_texts, "texts were cut at the model's maximum length"),
-            (report.skipped_lines, "lines could not be read and were skipped"),
+            (
+                report.truncated_texts,
+                "texts were cut at the model's maximum length",
+            ),
+            (
+                report.skipped_lines,
+                "lines could not be read and were skipped",
+            ),
             (report.unused_vectors, "vectors belong to no document"),
-            (report.clipped_weights, "weights were above the range and clipped"),
-            (report.vanished_weights, "weights were too small and dropped"),
+            (
+                report.clipped_weights,
+                "weights were above the range and clipped",
+            ),
+            (
+                report.vanished_weights,
+                "weights were too small and dropped",
+            ),
         ] {
             if count > 0 {
                 write!(f, "\n{count} {what}")?;

@@ -91,8 +91,14 @@ fn print_field(stats: &FieldStats) -> Result<()> {
     print(format_args!("postings   {:>12}", stats.postings))?;
     #[expect(clippy::cast_precision_loss, reason = "printed with two decimals")]
     let per_posting = stats.posting_bytes as f64 / stats.postings.max(1) as f64;
-    print(format_args!("           {:>12} bytes, {per_posting:.2} a posting", stats.posting_bytes))?;
-    print(format_args!("           {:>12} bytes of dictionary", stats.dictionary_bytes))?;
+    print(format_args!(
+        "           {:>12} bytes, {per_posting:.2} a posting",
+        stats.posting_bytes
+    ))?;
+    print(format_args!(
+        "           {:>12} bytes of dictionary",
+        stats.dictionary_bytes
+    ))?;
     print_histogram(stats)
 }
 
@@ -101,14 +107,20 @@ fn print_histogram(stats: &FieldStats) -> Result<()> {
     const WIDTH: u64 = 50;
     let n_codes = usize::from(stats.field.identity().quantizer.max_impact()) + 1;
     let counts = &stats.impact_histogram[..n_codes.min(stats.impact_histogram.len())];
-    let bars: Vec<u64> = counts.chunks(n_codes.div_ceil(16)).map(|c| c.iter().sum()).collect();
+    let bars: Vec<u64> = counts
+        .chunks(n_codes.div_ceil(16))
+        .map(|c| c.iter().sum())
+        .collect();
     let largest = bars.iter().copied().max().unwrap_or(0).max(1);
     print("impacts")?;
     for (bar, &count) in bars.iter().enumerate() {
         let first = bar * n_codes.div_ceil(16);
         let last = (first + n_codes.div_ceil(16)).min(n_codes) - 1;
         let length = usize::try_from((count * WIDTH).div_ceil(largest)).unwrap_or(0);
-        print(format_args!("  {first:>3}–{last:<3} {count:>11} {}", "█".repeat(length)))?;
+        print(format_args!(
+            "  {first:>3}–{last:<3} {count:>11} {}",
+            "█".repeat(length)
+        ))?;
     }
     Ok(())
 }

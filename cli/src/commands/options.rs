@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use laconic_model::Encoder;
-use laconic_tantivy::ModelIdentity;
+use laconic_tantivy::{LaconicField, ModelIdentity};
 
 use crate::collection::VectorScale;
 use crate::corpus::Corpus;
@@ -31,11 +31,18 @@ pub(crate) struct ModelOptions {
 impl ModelOptions {
     /// Loads the encoder, if one is named.
     pub(crate) fn load(&self) -> Result<Option<Encoder>> {
-        let Some(folder) = &self.model else { return Ok(None) };
-        let overrides = self.overrides.iter().map(|pair| match pair.split_once('=') {
-            Some((key, value)) => Ok((key.trim().to_owned(), value.to_owned())),
-            None => Err(UsageError(format!("`--set {pair}` has no `=`; write --set KEY=VALUE"))),
-        });
+        let Some(folder) = &self.model else {
+            return Ok(None);
+        };
+        let overrides = self
+            .overrides
+            .iter()
+            .map(|pair| match pair.split_once('=') {
+                Some((key, value)) => Ok((key.trim().to_owned(), value.to_owned())),
+                None => Err(UsageError(format!(
+                    "`--set {pair}` has no `=`; write --set KEY=VALUE"
+                ))),
+            });
         let overrides = overrides.collect::<Result<Vec<_>, _>>()?;
         encoding::load(folder, self.tokenizer.as_deref(), &overrides).map(Some)
     }
@@ -100,16 +107,29 @@ impl QueryOptions {
         encoder: Option<&'a Encoder>,
         quiet: bool,
     ) -> Result<Retriever<'a>> {
-        let filter = self.filter.as_deref().map(|filter| corpus.filter(filter)).transpose()?;
+        let filter = self
+            .filter
+            .as_deref()
+            .map(|filter| corpus.filter(filter))
+            .transpose()?;
         let vectors_of = self.vectors_model.as_deref().map(given_model).transpose()?;
-        if let (Mode::Sparse, Some(field)) = (self.mode, corpus.laconic()) {
-            if field.identity().model.is_none() && encoder.is_some() {
-                note(quiet, "note: the index does not say which model made its vectors; \
-                             taking it to be the one given");
-            }
+        let trusts_encoder = |field: &LaconicField| field.identity().model.is_none();
+        if encoder.is_some() && corpus.laconic().is_some_and(trusts_encoder) {
+            note(
+                quiet,
+                "note: the index does not say which model made its vectors; taking it to be the \
+                 one given",
+            );
         }
         let searcher = corpus.searcher()?;
-        Ok(Retriever { corpus, searcher, mode: self.mode, encoder, vectors_of, filter })
+        Ok(Retriever {
+            corpus,
+            searcher,
+            mode: self.mode,
+            encoder,
+            vectors_of,
+            filter,
+        })
     }
 }
 
@@ -117,4 +137,3 @@ impl QueryOptions {
 pub(crate) fn given_model(name: &str) -> Result<ModelIdentity> {
     Ok(ModelIdentity::new(name, "given")?)
 }
-

@@ -18,9 +18,11 @@ use crate::terminal::{Ending, UsageError, print, print_json};
 /// The query is a text (encoded with --model in sparse mode), a file of texts, or a file of
 /// vectors.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  laconic search --index idx --mode bm25 'spinal cord injury'\n  \
+#[command(
+    after_help = "Examples:\n  laconic search --index idx --mode bm25 'spinal cord injury'\n  \
                         laconic search --index idx --model laconic-1b --explain 'spinal cord injury'\n  \
-                        laconic search --index idx --query-vectors q.jsonl --format trec")]
+                        laconic search --index idx --query-vectors q.jsonl --format trec"
+)]
 pub(crate) struct Search {
     /// Folder of the index
     #[arg(long, value_name = "DIR")]
@@ -59,20 +61,30 @@ impl Search {
         let questions = self.questions()?;
         let corpus = Corpus::open(&self.index)?;
         let encoder = self.options.encoder()?;
-        let retriever = self.options.retriever(&corpus, encoder.as_ref(), global.quiet)?;
+        let retriever = self
+            .options
+            .retriever(&corpus, encoder.as_ref(), global.quiet)?;
         let mut n_found = 0;
         for question in &questions {
             let found = retriever.ask(question, self.k)?;
             n_found += found.len();
             self.print(&retriever, question, &found)?;
         }
-        Ok(if n_found > 0 { Ending::Done } else { Ending::NothingFound })
+        Ok(if n_found > 0 {
+            Ending::Done
+        } else {
+            Ending::NothingFound
+        })
     }
 
     fn questions(&self) -> Result<Vec<Question>> {
         if let Some(text) = &self.query {
             let text = Some(text.clone());
-            return Ok(vec![Question { id: "1".to_owned(), text, vector: None }]);
+            return Ok(vec![Question {
+                id: "1".to_owned(),
+                text,
+                vector: None,
+            }]);
         }
         if self.options.queries.is_none() && self.options.query_vectors.is_none() {
             let message = "search needs a query: a text, --queries or --query-vectors";
@@ -101,8 +113,10 @@ impl Search {
         }
         for (rank, hit) in (1..).zip(found) {
             print_hit(retriever, rank, hit)?;
-            if self.explain && retriever.mode == Mode::Sparse {
-                explain_hit(retriever, question, hit, usize::MAX)?;
+            match (self.explain, retriever.mode) {
+                (true, Mode::Sparse) => explain_hit(retriever, question, hit, usize::MAX)?,
+                (true, Mode::Bm25) => print(bm25_explanation(retriever, question, hit)?)?,
+                (false, _) => {}
             }
         }
         if found.is_empty() {
@@ -117,18 +131,21 @@ impl Search {
         question: &Question,
         found: &[Found],
     ) -> Result<()> {
-        let hits = (1..).zip(found).map(|(rank, hit): (u64, _)| -> Result<Value> {
-            let stored = retriever.corpus.document(&retriever.searcher, hit.address)?;
-            let mut value = json!({
-                "rank": rank, "_id": hit.id, "score": hit.score,
-                "title": stored.title, "text": stored.text,
+        let hits = (1..)
+            .zip(found)
+            .map(|(rank, hit): (u64, _)| -> Result<Value> {
+                let stored = retriever
+                    .corpus
+                    .document(&retriever.searcher, hit.address)?;
+                let mut value = json!({
+                    "rank": rank, "_id": hit.id, "score": hit.score,
+                    "title": stored.title, "text": stored.text,
+                });
+                if self.explain {
+                    value["explanation"] = explanation_json(retriever, question, hit)?;
+                }
+                Ok(value)
             });
-            if self.explain && retriever.mode == Mode::Sparse {
-                let parts = contributions(retriever, question, hit)?;
-                value["explanation"] = parts.iter().map(contribution_json).collect();
-            }
-            Ok(value)
-        });
         let hits = hits.collect::<Result<Vec<_>>>()?;
         print_json(&json!({"query_id": question.id, "query": question.text, "hits": hits}))
     }
@@ -141,10 +158,33 @@ pub(crate) fn explain_hit(
     hit: &Found,
     n_terms: usize,
 ) -> Result<()> {
-    for part in contributions(retriever, question, hit)?.iter().take(n_terms) {
+    for part in contributions(retriever, question, hit)?
+        .iter()
+        .take(n_terms)
+    {
         print(format_args!("       {}", ContributionLine(part)))?;
     }
     Ok(())
+}
+
+fn explanation_json(retriever: &Retriever<'_>, question: &Question, hit: &Found) -> Result<Value> {
+    match retriever.mode {
+        Mode::Sparse => Ok(contributions(retriever, question, hit)?
+            .iter()
+            .map(contribution_json)
+            .collect()),
+        Mode::Bm25 => Ok(serde_json::from_str(&bm25_explanation(
+            retriever, question, hit,
+        )?)?),
+    }
+}
+
+/// Tantivy's own account of a BM25 score, as JSON.
+fn bm25_explanation(retriever: &Retriever<'_>, question: &Question, hit: &Found) -> Result<String> {
+    let query = retriever.bm25_query(question)?;
+    Ok(query
+        .explain(&retriever.searcher, hit.address)?
+        .to_pretty_json())
 }
 
 fn contributions(
@@ -157,16 +197,30 @@ fn contributions(
 }
 
 pub(crate) fn print_hit(retriever: &Retriever<'_>, rank: usize, hit: &Found) -> Result<()> {
-    let stored = retriever.corpus.document(&retriever.searcher, hit.address)?;
+    let stored = retriever
+        .corpus
+        .document(&retriever.searcher, hit.address)?;
     let title = stored.title.as_deref().unwrap_or_default();
-    print(format_args!("{rank:>4}  {:<9.4} {}  {}", hit.score, hit.id, one_line(title, 90)))?;
-    Ok(print(format_args!("       {}", one_line(&stored.text, 150)))?)
+    print(format_args!(
+        "{rank:>4}  {:<9.4} {}  {}",
+        hit.score,
+        hit.id,
+        one_line(title, 90)
+    ))?;
+    Ok(print(format_args!(
+        "       {}",
+        one_line(&stored.text, 150)
+    ))?)
 }
 
 /// The start of a text on one line, free of control characters that could move the cursor.
 fn one_line(text: &str, max_chars: usize) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut line: String = words.chars().filter(|c| !c.is_control()).take(max_chars).collect();
+    let mut line: String = words
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(max_chars)
+        .collect();
     if words.chars().count() > max_chars {
         line.push('…');
     }
@@ -205,7 +259,10 @@ fn contribution_json(part: &TermContribution) -> Value {
 fn print_trec(question: &Question, found: &[Found]) -> Result<()> {
     for (rank, hit) in (1..).zip(found) {
         let rank: u64 = rank;
-        print(format_args!("{} Q0 {} {rank} {} laconic", question.id, hit.id, hit.score))?;
+        print(format_args!(
+            "{} Q0 {} {rank} {} laconic",
+            question.id, hit.id, hit.score
+        ))?;
     }
     Ok(())
 }

@@ -14,21 +14,20 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use laconic_model::Encoder;
 use laconic_tantivy::{Identity, ModelIdentity, SparseVector};
 use serde::Serialize;
 
-use crate::collection::{
-    self, Document, InputError, LineReader, Located, Records, VectorRecord,
-};
+use crate::collection::{self, Document, InputError, LineReader, Located, Records, VectorRecord};
 use crate::corpus::Corpus;
 use crate::encoding;
+use crate::terminal::MismatchError;
 use resume::{InputFile, Progress};
 use sink::Sink;
-pub(crate) use vectors::to_vector;
 use vectors::VectorJoin;
+pub(crate) use vectors::to_vector;
 
 /// Documents that travel together; also what the encoder may sort by length.
 const BATCH: usize = 256;
@@ -42,7 +41,7 @@ pub enum VectorSource {
     /// A file, joined by id.
     File {
         /// Its records.
-        records: Records<VectorRecord>,
+        records: Box<Records<VectorRecord>>,
         /// The model that made them, if the user said so.
         model: Option<ModelIdentity>,
         /// A document without a vector gets an empty one instead of stopping the job.
@@ -102,9 +101,22 @@ pub struct IndexReport {
 /// A batch between two stages.
 struct Batch<T> {
     items: Vec<T>,
+    /// Ids of documents that an earlier run has committed: their vectors are passed over.
+    committed: Vec<String>,
     /// Line of the input that ends the batch.
     last_line: u64,
     skipped: u64,
+}
+
+impl<T> Batch<T> {
+    fn new(last_line: u64) -> Batch<T> {
+        Batch {
+            items: Vec::new(),
+            committed: Vec::new(),
+            last_line,
+            skipped: 0,
+        }
+    }
 }
 
 /// A document with its vector.
@@ -126,13 +138,19 @@ pub fn open_or_create(dir: &Path, identity: Option<Identity>) -> Result<Corpus> 
     match (corpus.laconic(), identity) {
         (Some(field), Some(identity)) => field.identity().check_same(&identity)?,
         (None, None) => {}
-        (Some(field), None) => bail!(
-            "the index holds {}; give vectors for the new documents with `--model` or `--vectors`",
-            field.identity()
-        ),
-        (None, Some(_)) => bail!(
-            "the index was made without vectors; make a new one to add documents with vectors"
-        ),
+        (Some(_), None) => {
+            return Err(MismatchError(
+                "the index holds vectors; give some for the new documents with `--model` or \
+                 `--vectors`",
+            )
+            .into());
+        }
+        (None, Some(_)) => {
+            return Err(MismatchError(
+                "the index was made without vectors; make a new one to add documents with vectors",
+            )
+            .into());
+        }
     }
     Ok(corpus)
 }
@@ -197,10 +215,12 @@ fn read_documents(
     skip_invalid: bool,
     batches: &Sender<Result<Batch<Located<Document>>>>,
 ) {
-    let mut batch = Batch { items: Vec::new(), last_line: committed, skipped: 0 };
+    let mut batch = Batch::new(committed);
     for document in documents {
         match document {
-            Ok(located) if located.place.line() <= committed => continue,
+            Ok(located) if located.place.line() <= committed => {
+                batch.committed.push(located.record.id);
+            }
             Ok(located) => {
                 batch.last_line = located.place.line();
                 batch.items.push(located);
@@ -214,10 +234,13 @@ fn read_documents(
                 return;
             }
         }
-        if batch.items.len() == BATCH {
-            let next = Batch { items: Vec::new(), last_line: batch.last_line, skipped: 0 };
+        if batch.items.len() + batch.committed.len() == BATCH {
+            let next = Batch::new(batch.last_line);
             // A closed channel means that a later stage failed and has said why.
-            if batches.send(Ok(std::mem::replace(&mut batch, next))).is_err() {
+            if batches
+                .send(Ok(std::mem::replace(&mut batch, next)))
+                .is_err()
+            {
                 return;
             }
         }
@@ -242,7 +265,9 @@ fn vectorise(
 ) {
     let mut stage = Stage::new(source, skip_invalid);
     for batch in batches {
-        let outcome = batch.and_then(|batch| stage.vectorise(batch)).map(StageEnd::Batch);
+        let outcome = batch
+            .and_then(|batch| stage.vectorise(batch))
+            .map(StageEnd::Batch);
         let failed = outcome.is_err();
         if vectorised.send(outcome).is_err() || failed {
             return;
@@ -253,7 +278,10 @@ fn vectorise(
 
 enum Stage {
     None,
-    File { join: VectorJoin, allow_missing: bool },
+    File {
+        join: Box<VectorJoin>,
+        allow_missing: bool,
+    },
     Model(Box<Encoder>),
 }
 
@@ -261,29 +289,58 @@ impl Stage {
     fn new(source: VectorSource, skip_invalid: bool) -> Stage {
         match source {
             VectorSource::None => Stage::None,
-            VectorSource::File { records, allow_missing, .. } => {
-                Stage::File { join: VectorJoin::new(records, skip_invalid), allow_missing }
-            }
+            VectorSource::File {
+                records,
+                allow_missing,
+                ..
+            } => Stage::File {
+                join: Box::new(VectorJoin::new(*records, skip_invalid)),
+                allow_missing,
+            },
             VectorSource::Model(encoder) => Stage::Model(encoder),
         }
     }
 
     fn vectorise(&mut self, batch: Batch<Located<Document>>) -> Result<Batch<Vectorised>> {
-        let (last_line, skipped) = (batch.last_line, batch.skipped);
+        let Batch {
+            items,
+            committed,
+            last_line,
+            skipped,
+        } = batch;
         let items = match self {
-            Stage::None => batch.items.into_iter().map(without_vector).collect(),
-            Stage::File { join, allow_missing } => joined(join, *allow_missing, batch.items)?,
-            Stage::Model(encoder) => encoded(encoder, batch.items)?,
+            Stage::None => items.into_iter().map(without_vector).collect(),
+            Stage::File {
+                join,
+                allow_missing,
+            } => {
+                committed
+                    .iter()
+                    .try_for_each(|id| join.take(id).map(drop))?;
+                joined(join, *allow_missing, items)?
+            }
+            Stage::Model(encoder) => encoded(encoder, items)?,
         };
-        Ok(Batch { items, last_line, skipped })
+        Ok(Batch {
+            items,
+            committed,
+            last_line,
+            skipped,
+        })
     }
 
     fn finish(self) -> Outcome {
         let Stage::File { mut join, .. } = self else {
-            return Ok(StageEnd::Unused { vectors: 0, skipped: 0 });
+            return Ok(StageEnd::Unused {
+                vectors: 0,
+                skipped: 0,
+            });
         };
         let unused = join.finish()?;
-        Ok(StageEnd::Unused { vectors: unused as u64, skipped: join.skipped })
+        Ok(StageEnd::Unused {
+            vectors: unused as u64,
+            skipped: join.skipped,
+        })
     }
 }
 
@@ -306,7 +363,11 @@ fn joined(
             None if allow_missing => SparseVector::default(),
             None => return Err(missing_vector(&located).into()),
         };
-        Ok(Vectorised { document: located.record, vector, is_truncated: false })
+        Ok(Vectorised {
+            document: located.record,
+            vector,
+            is_truncated: false,
+        })
     };
     documents.into_iter().map(one).collect()
 }
@@ -367,9 +428,11 @@ impl Writer<'_> {
             let document = self.corpus.to_tantivy(&item.document);
             self.sink.put(id, document, &item.vector)?;
             self.report.documents += 1;
-            self.report.empty_vectors += u64::from(item.vector.is_empty());
+            let is_empty = self.corpus.laconic().is_some() && item.vector.is_empty();
+            self.report.empty_vectors += u64::from(is_empty);
             self.report.truncated_texts += u64::from(item.is_truncated);
         }
+        self.report.resumed_documents += batch.committed.len() as u64;
         self.report.skipped_lines += batch.skipped;
         self.last_line = batch.last_line;
         (self.progress)(self.report.documents);

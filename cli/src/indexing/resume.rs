@@ -43,11 +43,20 @@ impl InputFile {
         let mut file = File::open(path).with_context(context)?;
         let bytes = file.metadata().with_context(context)?.len();
         let mut ends = Vec::with_capacity(2 * PROBE);
-        file.by_ref().take(PROBE as u64).read_to_end(&mut ends).with_context(context)?;
-        file.seek(SeekFrom::Start(bytes.saturating_sub(PROBE as u64))).with_context(context)?;
-        file.take(PROBE as u64).read_to_end(&mut ends).with_context(context)?;
+        file.by_ref()
+            .take(PROBE as u64)
+            .read_to_end(&mut ends)
+            .with_context(context)?;
+        file.seek(SeekFrom::Start(bytes.saturating_sub(PROBE as u64)))
+            .with_context(context)?;
+        file.take(PROBE as u64)
+            .read_to_end(&mut ends)
+            .with_context(context)?;
         let hash = xxhash_rust::xxh3::xxh3_128(&ends);
-        Ok(Some(InputFile { bytes, ends: format!("{hash:032x}") }))
+        Ok(Some(InputFile {
+            bytes,
+            ends: format!("{hash:032x}"),
+        }))
     }
 }
 
@@ -55,7 +64,12 @@ impl Progress {
     pub(crate) const VERSION: u32 = 1;
 
     pub(crate) fn new(input: InputFile, lines: u64, complete: bool) -> Progress {
-        Progress { laconic_index: Progress::VERSION, input, lines, complete }
+        Progress {
+            laconic_index: Progress::VERSION,
+            input,
+            lines,
+            complete,
+        }
     }
 
     pub(crate) fn to_payload(&self) -> Result<String> {
@@ -81,7 +95,10 @@ mod tests {
 
     #[test]
     fn only_an_unfinished_run_over_the_same_file_counts() {
-        let file = |bytes| InputFile { bytes, ends: "00".into() };
+        let file = |bytes| InputFile {
+            bytes,
+            ends: "00".into(),
+        };
         let payload = |complete| Progress::new(file(7), 12, complete).to_payload().unwrap();
         let lines = |payload: &str, input| Progress::committed_lines(Some(payload), &input);
         assert_eq!(lines(&payload(false), file(7)), 12);

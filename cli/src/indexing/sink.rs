@@ -28,11 +28,16 @@ impl Sink {
     ) -> Result<Sink> {
         let Some(field) = corpus.laconic() else {
             let opened = corpus.index().writer_with_num_threads(1, memory_budget);
-            return Ok(Sink::Plain(Box::new(opened.map_err(laconic_tantivy::Error::from)?)));
+            return Ok(Sink::Plain(Box::new(
+                opened.map_err(laconic_tantivy::Error::from)?,
+            )));
         };
         let writer = BulkWriter::new(corpus.index(), field, model, memory_budget)?;
         let is_fresh = !is_resumed && corpus.searcher()?.num_docs() == 0;
-        Ok(Sink::Bulk { writer: Box::new(writer), is_fresh })
+        Ok(Sink::Bulk {
+            writer: Box::new(writer),
+            is_fresh,
+        })
     }
 
     pub(crate) fn put(
@@ -42,8 +47,14 @@ impl Sink {
         vector: &SparseVector,
     ) -> Result<()> {
         match self {
-            Sink::Bulk { writer, is_fresh: true } => writer.add(document, vector)?,
-            Sink::Bulk { writer, is_fresh: false } => writer.replace(id, document, vector)?,
+            Sink::Bulk {
+                writer,
+                is_fresh: true,
+            } => writer.add(document, vector)?,
+            Sink::Bulk {
+                writer,
+                is_fresh: false,
+            } => writer.replace(id, document, vector)?,
             Sink::Plain(writer) => {
                 writer.delete_term(id);
                 writer.add_document(document)?;

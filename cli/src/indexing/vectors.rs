@@ -22,7 +22,12 @@ pub(crate) struct VectorJoin {
 impl VectorJoin {
     pub(crate) fn new(records: Records<VectorRecord>, skip_invalid: bool) -> VectorJoin {
         let records = records.with_unique_ids();
-        VectorJoin { records, waiting: HashMap::new(), skip_invalid, skipped: 0 }
+        VectorJoin {
+            records,
+            waiting: HashMap::new(),
+            skip_invalid,
+            skipped: 0,
+        }
     }
 
     /// The vector of document `id`, `None` if the file has none.
@@ -55,7 +60,9 @@ impl VectorJoin {
 
     fn read(&mut self) -> Result<Option<(String, SparseVector)>, InputError> {
         loop {
-            let Some(record) = self.records.next() else { return Ok(None) };
+            let Some(record) = self.records.next() else {
+                return Ok(None);
+            };
             match record.and_then(to_vector) {
                 Ok(located) => return Ok(Some(located.record)),
                 Err(error) if self.skip_invalid && error.is_skippable() => {
@@ -75,5 +82,7 @@ impl VectorJoin {
 pub(crate) fn to_vector(
     located: Located<VectorRecord>,
 ) -> Result<Located<(String, SparseVector)>, InputError> {
-    located.try_map(|record| Ok::<_, laconic_tantivy::Error>((record.id, SparseVector::from_pairs(record.weights)?)))
+    located.try_map(|record| {
+        Ok::<_, laconic_tantivy::Error>((record.id, SparseVector::from_pairs(record.weights)?))
+    })
 }

@@ -62,7 +62,9 @@ impl DeleteOlder {
         for id in self.ids.iter() {
             let inverted_index = reader.inverted_index(id.field())?;
             let postings = inverted_index.read_postings(id, IndexRecordOption::Basic)?;
-            let Some(mut postings) = postings else { continue };
+            let Some(mut postings) = postings else {
+                continue;
+            };
             while postings.doc() != TERMINATED {
                 matches.insert(postings.doc());
                 postings.advance();
@@ -85,6 +87,8 @@ impl Weight for DeleteOlder {
         if self.scorer(reader, 1.0)?.seek(doc) == doc {
             return Ok(Explanation::new("document has one of the ids", 1.0));
         }
-        Err(TantivyError::InvalidArgument(format!("document {doc} has none of the ids")))
+        Err(TantivyError::InvalidArgument(format!(
+            "document {doc} has none of the ids"
+        )))
     }
 }

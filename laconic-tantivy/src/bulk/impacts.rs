@@ -106,7 +106,11 @@ impl ImpactBuffer {
         });
         let mut terms: Vec<_> = ranges.collect();
         terms.sort_unstable_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
-        PostingLists { terms, docs, impacts }
+        PostingLists {
+            terms,
+            docs,
+            impacts,
+        }
     }
 
     /// For each term id, where its list begins.

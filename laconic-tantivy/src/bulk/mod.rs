@@ -56,6 +56,8 @@ pub struct BulkWriter {
     merge_policy: fn() -> Box<dyn MergePolicy>,
     totals: BulkTotals,
     failed: bool,
+    /// Tantivy's writer is of no more use, not even to roll back.
+    lost_lock: bool,
 }
 
 /// What a [`BulkWriter`] has written since it was made.
@@ -94,13 +96,18 @@ impl BulkWriter {
         let stored = LaconicField::of(&index.schema(), field.field())?;
         stored.identity().check_same(field.identity())?;
         stored.identity().check_model(vectors_of)?;
-        if index.tokenizers().get(&stored.identity().tokenizer_name()).is_none() {
+        if index
+            .tokenizers()
+            .get(&stored.identity().tokenizer_name())
+            .is_none()
+        {
             // Tantivy asks for it even though no vector goes through it here.
             register(&mut index.clone())?;
         }
         let writer = index
             .writer_with_num_threads(1, MIN_MEMORY_BUDGET)
             .map_err(|e| Error::during("opening the index for writing", e))?;
+        remove_leftovers(&writer)?;
         Ok(BulkWriter::over(writer, stored, memory_budget))
     }
 
@@ -118,6 +125,7 @@ impl BulkWriter {
             merge_policy: || Box::new(LogMergePolicy::default()),
             totals: BulkTotals::default(),
             failed: false,
+            lost_lock: false,
         }
     }
 
@@ -203,10 +211,18 @@ impl BulkWriter {
     /// # Errors
     /// Tantivy's for I/O.
     pub fn rollback(&mut self) -> Result<(), Error> {
+        self.check_lock()?;
         self.segment = None;
         self.replaced_ids.clear();
-        self.writer.rollback().map_err(|e| Error::during("rolling back", e))?;
+        self.has_plain_documents = false;
+        self.failed = true;
+        self.lost_lock = true; // Tantivy lets go of it first, and gets it back last
+        self.writer
+            .rollback()
+            .map_err(|e| Error::during("rolling back", e))?;
+        self.lost_lock = false;
         self.writer.set_merge_policy(Box::new(NoMergePolicy));
+        remove_leftovers(&self.writer)?;
         self.failed = false;
         Ok(())
     }
@@ -216,7 +232,9 @@ impl BulkWriter {
     /// # Errors
     /// Tantivy's when a merge failed.
     pub fn close(self) -> Result<(), Error> {
-        self.writer.wait_merging_threads().map_err(|e| Error::during("merging segments", e))
+        self.writer
+            .wait_merging_threads()
+            .map_err(|e| Error::during("merging segments", e))
     }
 
     /// What was written so far.
@@ -233,9 +251,7 @@ impl BulkWriter {
     fn push(&mut self, document: TantivyDocument, vector: &SparseVector) -> tantivy::Result<()> {
         let mut segment = match self.segment.take() {
             Some(segment) => segment,
-            None => {
-                SegmentBuilder::new(self.writer.index(), &self.field, self.memory_budget)?
-            }
+            None => SegmentBuilder::new(self.writer.index(), &self.field, self.memory_budget)?,
         };
         let before = segment.n_postings();
         segment.push(document, vector)?;
@@ -248,7 +264,9 @@ impl BulkWriter {
     /// Hands the segment under construction to Tantivy, then deletes what its documents replace.
     fn finish_segment(&mut self) -> tantivy::Result<()> {
         self.has_plain_documents = false;
-        let Some(segment) = self.segment.take() else { return Ok(()) };
+        let Some(segment) = self.segment.take() else {
+            return Ok(());
+        };
         self.totals.segments += 1;
         self.totals.documents += segment.n_docs();
         self.totals.postings += segment.n_postings() as u64;
@@ -265,7 +283,11 @@ impl BulkWriter {
             return Ok(());
         }
         ids.sort_unstable();
-        let delete = DeleteOlder { ids: ids.into(), before, ages: self.ages.clone() };
+        let delete = DeleteOlder {
+            ids: ids.into(),
+            before,
+            ages: self.ages.clone(),
+        };
         self.writer.delete_query(Box::new(delete)).map(|_| ())
     }
 
@@ -280,7 +302,17 @@ impl BulkWriter {
         )))
     }
 
+    fn check_lock(&self) -> Result<(), Error> {
+        if self.lost_lock {
+            return Err(Error::invalid(
+                "rolling back failed before; open the index anew to go on from the last commit",
+            ));
+        }
+        Ok(())
+    }
+
     fn check_usable(&self) -> Result<(), Error> {
+        self.check_lock()?;
         if self.failed {
             return Err(Error::invalid(
                 "the bulk writer failed before; call `rollback` to go on from the last commit",
@@ -299,4 +331,16 @@ impl BulkWriter {
             Error::during("writing documents to the index", error)
         })
     }
+}
+
+/// Deletes the files of a session that did not end in a commit.
+///
+/// Tantivy would do so after the next commit, which may never come: a file of deletes is named
+/// after its segment and the number of the operation, so a session that is run again meets the
+/// file of the first attempt, and Tantivy refuses to overwrite it.
+fn remove_leftovers(writer: &IndexWriter) -> Result<(), Error> {
+    let removed = writer.garbage_collect_files().wait();
+    removed
+        .map(|_| ())
+        .map_err(|e| Error::during("removing files of an unfinished session", e))
 }

@@ -37,7 +37,14 @@ impl SegmentBuilder {
         let table_budget = memory_budget / 8;
         let writer = SegmentWriter::for_segment(table_budget, scratch_segment.clone())?;
         let impacts = ImpactBuffer::new(field.identity().quantizer);
-        Ok(SegmentBuilder { scratch, directory, scratch_segment, writer, impacts, n_docs: 0 })
+        Ok(SegmentBuilder {
+            scratch,
+            directory,
+            scratch_segment,
+            writer,
+            impacts,
+            n_docs: 0,
+        })
     }
 
     pub(crate) fn push(
@@ -48,7 +55,8 @@ impl SegmentBuilder {
         // The stamp is the document's number; `finalize` returns the stamps in the order of
         // the segment, which an index sort may have changed.
         let opstamp: Opstamp = self.n_docs;
-        self.writer.add_document(AddOperation { opstamp, document })?;
+        self.writer
+            .add_document(AddOperation { opstamp, document })?;
         self.impacts.push(vector);
         self.n_docs += 1;
         Ok(())
@@ -112,8 +120,11 @@ fn scratch_index(index: &Index, directory: RamDirectory) -> tantivy::Result<Inde
 
 /// Every file of a segment but the three of the inverted index.
 fn other_components(index: &Index) -> Vec<SegmentComponent> {
-    let mut components =
-        vec![SegmentComponent::FieldNorms, SegmentComponent::FastFields, SegmentComponent::Store];
+    let mut components = vec![
+        SegmentComponent::FieldNorms,
+        SegmentComponent::FastFields,
+        SegmentComponent::Store,
+    ];
     for plugin in index.custom_plugins() {
         let extensions = plugin.extensions().iter();
         components.extend(extensions.map(|ext| SegmentComponent::Custom((*ext).to_owned())));

@@ -5,11 +5,11 @@
 
 use std::io::{self, Write};
 
-use tantivy::Segment;
 use tantivy::directory::{CompositeFile, CompositeWrite, FileSlice};
 use tantivy::index::SegmentComponent;
 use tantivy::postings::FieldSerializer;
 use tantivy::schema::{Field, IndexRecordOption, Schema};
+use tantivy::{HasLen, Segment};
 
 use super::impacts::PostingLists;
 
@@ -72,8 +72,8 @@ pub(crate) fn copy_component(
 }
 
 fn copy_slice(slice: &FileSlice, write: &mut impl Write) -> io::Result<()> {
-    for start in (0..slice.num_bytes().get_bytes() as usize).step_by(CHUNK) {
-        let end = (start + CHUNK).min(slice.num_bytes().get_bytes() as usize);
+    for start in (0..slice.len()).step_by(CHUNK) {
+        let end = (start + CHUNK).min(slice.len());
         write.write_all(&slice.read_bytes_slice(start..end)?)?;
     }
     Ok(())

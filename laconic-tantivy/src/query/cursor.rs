@@ -1,7 +1,7 @@
 //! [`Cursor`]: a position in one posting list, with the query weight of its term.
 
-use tantivy::{DocId, TERMINATED};
 use tantivy::postings::BlockSegmentPostings;
+use tantivy::{DocId, TERMINATED};
 
 /// A position in the posting list of one query term.
 pub(crate) struct Cursor {
@@ -16,7 +16,12 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     pub(crate) fn new(postings: BlockSegmentPostings, query_weight: u32, max_impact: u8) -> Cursor {
-        Cursor { postings, idx: 0, query_weight, max_impact: u32::from(max_impact) }
+        Cursor {
+            postings,
+            idx: 0,
+            query_weight,
+            max_impact: u32::from(max_impact),
+        }
     }
 
     /// The document it stands on, `TERMINATED` past the last.
@@ -61,7 +66,11 @@ impl Cursor {
             let freqs = freqs.get(self.idx..).unwrap_or_default();
             let Some(&last) = docs.last() else { return };
             let whole_block = last < end;
-            let n = if whole_block { docs.len() } else { docs.partition_point(|&doc| doc < end) };
+            let n = if whole_block {
+                docs.len()
+            } else {
+                docs.partition_point(|&doc| doc < end)
+            };
             for (&doc, &freq) in docs[..n].iter().zip(freqs) {
                 if let Some(sum) = sums.get_mut(doc.wrapping_sub(start) as usize) {
                     let impact = freq.min(self.max_impact);

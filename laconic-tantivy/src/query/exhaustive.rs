@@ -51,7 +51,9 @@ fn segment_sums(
     for (term, query_weight) in query.terms.iter().zip(query_weights) {
         let postings = inverted_index.read_postings(term, IndexRecordOption::WithFreqs);
         let postings = postings.map_err(|e| Error::during("reading a posting list", e))?;
-        let Some(mut postings) = postings else { continue };
+        let Some(mut postings) = postings else {
+            continue;
+        };
         while postings.doc() != TERMINATED {
             *sums.entry(postings.doc()).or_default() +=
                 postings.term_freq().min(max_impact) * query_weight;

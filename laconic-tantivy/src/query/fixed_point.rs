@@ -28,7 +28,10 @@ impl FixedPoint {
         for fraction_bits in (0..=MAX_FRACTION_BITS).rev() {
             if let Some(query_weights) = fixed(vector, quantizer, fraction_bits) {
                 let score_of = ScoreOf::new(fraction_bits, quantizer);
-                return Ok(FixedPoint { query_weights, score_of });
+                return Ok(FixedPoint {
+                    query_weights,
+                    score_of,
+                });
             }
         }
         let sum: f64 = vector.iter().map(|(_, weight)| f64::from(weight)).sum();
@@ -50,14 +53,20 @@ fn fixed(
 ) -> Option<Vec<u32>> {
     let factor = f64::from(1u32 << fraction_bits);
     let max_impact = f64::from(quantizer.max_impact());
-    let rounded = vector.iter().map(|(_, weight)| (f64::from(weight) * factor).round().max(1.0));
+    let rounded = vector
+        .iter()
+        .map(|(_, weight)| (f64::from(weight) * factor).round().max(1.0));
     // Whole numbers below 2^53: the sum of up to 2^16 terms is exact where it matters.
     let fits = rounded.clone().sum::<f64>() * max_impact <= f64::from(u32::MAX);
     fits.then(|| rounded.map(whole).collect())
 }
 
 /// `rounded` is a whole number in 1..=u32::MAX, as `fixed` has made sure.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "see above"
+)]
 fn whole(rounded: f64) -> u32 {
     rounded as u32
 }
@@ -69,10 +78,13 @@ pub(crate) struct ScoreOf {
 }
 
 impl ScoreOf {
+    #[expect(clippy::cast_precision_loss, reason = "a power of two is exact")]
     fn new(fraction_bits: u32, quantizer: ImpactQuantizer) -> ScoreOf {
         // 24 + 6 bits at most, so the unit is a normal power of two and multiplying is exact.
         let one = (1u32 << fraction_bits) as f32;
-        ScoreOf { unit: 1.0 / (one * quantizer.scale()) }
+        ScoreOf {
+            unit: 1.0 / (one * quantizer.scale()),
+        }
     }
 
     /// The score: rounded once, from integer to `f32`.
@@ -111,9 +123,12 @@ mod tests {
     #[test]
     fn precision_follows_the_sum_of_the_weights() {
         let quantizer = ImpactQuantizer::default();
-        for (n_terms, weight, bits) in
-            [(1, 0.5, 24.0), (512, 3.5, 13.0), (24, 1.0, 19.0), (1024, 4.0, 12.0)]
-        {
+        for (n_terms, weight, bits) in [
+            (1, 0.5, 24.0),
+            (512, 3.5, 13.0),
+            (24, 1.0, 19.0),
+            (1024, 4.0, 12.0),
+        ] {
             let pairs = (0..n_terms).map(|i| (format!("t{i}"), weight));
             let vector = SparseVector::from_pairs(pairs).unwrap();
             let fixed = FixedPoint::new(&vector, quantizer).unwrap();

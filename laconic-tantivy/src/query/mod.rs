@@ -60,8 +60,16 @@ impl LaconicQuery {
     /// A query with `vector` on `field`.
     pub fn new(field: &LaconicField, vector: SparseVector) -> LaconicQuery {
         let field = field.field();
-        let terms = vector.iter().map(|(term, _)| Term::from_field_text(field, term)).collect();
-        LaconicQuery { field, vector: Arc::new(vector), terms, model: None }
+        let terms = vector
+            .iter()
+            .map(|(term, _)| Term::from_field_text(field, term))
+            .collect();
+        LaconicQuery {
+            field,
+            vector: Arc::new(vector),
+            terms,
+            model: None,
+        }
     }
 
     /// States which model made the vector; searching an index of another model is then refused.
@@ -76,11 +84,14 @@ impl LaconicQuery {
         &self.vector
     }
 
-    fn laconic_weight(&self, schema: &tantivy::schema::Schema) -> tantivy::Result<LaconicWeight> {
+    fn laconic_weight(
+        &self,
+        schema: &tantivy::schema::Schema,
+    ) -> Result<LaconicWeight, crate::Error> {
         let field = LaconicField::of(schema, self.field)?;
         field.identity().check_model(self.model.as_ref())?;
         let vector = self.vector.clone();
-        Ok(LaconicWeight::new(&field, vector, self.terms.clone())?)
+        LaconicWeight::new(&field, vector, self.terms.clone())
     }
 
     /// How one document's score comes about: each matching term with its impact, query weight
@@ -93,8 +104,10 @@ impl LaconicQuery {
         searcher: &tantivy::Searcher,
         address: tantivy::DocAddress,
     ) -> Result<Vec<TermContribution>, crate::Error> {
-        let reader =
-            searcher.segment_readers().get(address.segment_ord as usize).ok_or_else(|| {
+        let reader = searcher
+            .segment_readers()
+            .get(address.segment_ord as usize)
+            .ok_or_else(|| {
                 crate::Error::invalid(format!("the index has no segment {}", address.segment_ord))
             })?;
         if address.doc_id >= reader.max_doc() {
@@ -104,7 +117,9 @@ impl LaconicQuery {
                 address.segment_ord
             )));
         }
-        Ok(self.laconic_weight(searcher.schema())?.contributions(reader, address.doc_id)?)
+        Ok(self
+            .laconic_weight(searcher.schema())?
+            .contributions(reader, address.doc_id)?)
     }
 }
 

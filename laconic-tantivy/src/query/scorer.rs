@@ -57,8 +57,16 @@ impl LaconicScorer {
     /// Stands on the smallest document of the cursors and sums it alone.
     fn evaluate_first(&mut self) -> DocId {
         self.sums.clear();
-        self.doc = self.cursors.iter().map(Cursor::doc).min().unwrap_or(TERMINATED);
-        let here = self.cursors.iter().filter(|cursor| cursor.doc() == self.doc);
+        self.doc = self
+            .cursors
+            .iter()
+            .map(Cursor::doc)
+            .min()
+            .unwrap_or(TERMINATED);
+        let here = self
+            .cursors
+            .iter()
+            .filter(|cursor| cursor.doc() == self.doc);
         self.sum = here.fold(0u32, |sum, cursor| sum.wrapping_add(cursor.contribution()));
         self.doc
     }
@@ -74,16 +82,20 @@ impl LaconicScorer {
     }
 
     fn window_end(&self) -> DocId {
-        self.window_start.saturating_add(u32::try_from(self.sums.len()).unwrap_or(u32::MAX))
+        self.window_start
+            .saturating_add(u32::try_from(self.sums.len()).unwrap_or(u32::MAX))
     }
 
     /// Sums the window that begins with the first match at or after `from`.
     fn fill_window(&mut self, from: DocId) -> DocId {
-        self.cursors.retain_mut(|cursor| cursor.seek(from) != TERMINATED);
+        self.cursors
+            .retain_mut(|cursor| cursor.seek(from) != TERMINATED);
         let Some(start) = self.cursors.iter().map(Cursor::doc).min() else {
             return self.terminate();
         };
-        let len = self.next_window.min(self.max_doc.saturating_sub(start) as usize);
+        let len = self
+            .next_window
+            .min(self.max_doc.saturating_sub(start) as usize);
         self.next_window = (2 * self.next_window).min(MAX_WINDOW);
         self.window_start = start;
         self.sums.clear();
@@ -91,7 +103,8 @@ impl LaconicScorer {
         for cursor in &mut self.cursors {
             cursor.accumulate(start, &mut self.sums);
         }
-        self.find_in_window(start).unwrap_or_else(|| self.terminate())
+        self.find_in_window(start)
+            .unwrap_or_else(|| self.terminate())
     }
 
     fn terminate(&mut self) -> DocId {
@@ -111,7 +124,11 @@ impl DocSet for LaconicScorer {
         if let Some(doc) = self.find_in_window(from) {
             return doc;
         }
-        let from = if self.sums.is_empty() { from } else { self.window_end() };
+        let from = if self.sums.is_empty() {
+            from
+        } else {
+            self.window_end()
+        };
         self.fill_window(from)
     }
 
@@ -134,11 +151,16 @@ impl DocSet for LaconicScorer {
     }
 
     fn size_hint(&self) -> u32 {
-        u32::try_from(self.cost()).unwrap_or(u32::MAX).min(self.max_doc)
+        u32::try_from(self.cost())
+            .unwrap_or(u32::MAX)
+            .min(self.max_doc)
     }
 
     fn cost(&self) -> u64 {
-        self.cursors.iter().map(|cursor| u64::from(cursor.doc_freq())).sum()
+        self.cursors
+            .iter()
+            .map(|cursor| u64::from(cursor.doc_freq()))
+            .sum()
     }
 }
 

@@ -69,8 +69,7 @@ fn visit_window(
     mut min_sum: u32,
     visit: &mut impl FnMut(DocId, u32) -> Option<u32>,
 ) -> Option<u32> {
-    let mut group_start = start;
-    for group in sums.chunks(GROUP) {
+    for (group_start, group) in (start..).step_by(GROUP).zip(sums.chunks(GROUP)) {
         if group.iter().fold(0, |max, &sum| max.max(sum)) >= min_sum {
             for (doc, &sum) in (group_start..).zip(group) {
                 if sum >= min_sum {
@@ -78,7 +77,6 @@ fn visit_window(
                 }
             }
         }
-        group_start = group_start.wrapping_add(GROUP as u32);
     }
     Some(min_sum)
 }

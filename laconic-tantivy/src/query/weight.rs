@@ -45,7 +45,13 @@ impl LaconicWeight {
     ) -> Result<LaconicWeight, Error> {
         let quantizer = field.identity().quantizer;
         let fixed_point = FixedPoint::new(&vector, quantizer)?;
-        Ok(LaconicWeight { field: field.field(), quantizer, vector, terms, fixed_point })
+        Ok(LaconicWeight {
+            field: field.field(),
+            quantizer,
+            vector,
+            terms,
+            fixed_point,
+        })
     }
 
     /// Cursors of the query terms that occur in the segment, with their place in the query.
@@ -64,7 +70,11 @@ impl LaconicWeight {
     }
 
     fn sweep(&self, reader: &SegmentReader) -> tantivy::Result<Sweep> {
-        let cursors = self.cursors(reader)?.into_iter().map(|(_, cursor)| cursor).collect();
+        let cursors = self
+            .cursors(reader)?
+            .into_iter()
+            .map(|(_, cursor)| cursor)
+            .collect();
         Ok(Sweep::new(cursors, reader.max_doc()))
     }
 
@@ -79,7 +89,9 @@ impl LaconicWeight {
                 found.push((idx, cursor.impact(), cursor.contribution()));
             }
         }
-        let sum = found.iter().fold(0u32, |sum, (.., part)| sum.wrapping_add(*part));
+        let sum = found
+            .iter()
+            .fold(0u32, |sum, (.., part)| sum.wrapping_add(*part));
         found.sort_by_key(|&(idx, _, part)| (std::cmp::Reverse(part), idx));
         let terms: Vec<(&str, f32)> = self.vector.iter().collect();
         let contribution = |(idx, impact, part): (usize, u32, u32)| {
@@ -125,7 +137,12 @@ impl Weight for LaconicWeight {
             return Ok(Box::new(EmptyScorer));
         }
         let score_of = self.fixed_point.score_of();
-        Ok(Box::new(LaconicScorer::new(cursors, score_of, boost, reader.max_doc())))
+        Ok(Box::new(LaconicScorer::new(
+            cursors,
+            score_of,
+            boost,
+            reader.max_doc(),
+        )))
     }
 
     fn explain(&self, reader: &SegmentReader, doc: DocId) -> tantivy::Result<Explanation> {
@@ -166,7 +183,8 @@ impl Weight for LaconicWeight {
         callback: &mut dyn FnMut(DocId, Score),
     ) -> tantivy::Result<()> {
         let score_of = self.fixed_point.score_of();
-        self.sweep(reader)?.for_each(|doc, sum| callback(doc, score_of.score(sum)));
+        self.sweep(reader)?
+            .for_each(|doc, sum| callback(doc, score_of.score(sum)));
         Ok(())
     }
 
@@ -194,16 +212,19 @@ impl Weight for LaconicWeight {
         callback: &mut dyn FnMut(DocId, Score) -> Score,
     ) -> tantivy::Result<()> {
         let score_of = self.fixed_point.score_of();
-        let Some(min_sum) = score_of.smallest_sum_above(threshold) else { return Ok(()) };
+        let Some(min_sum) = score_of.smallest_sum_above(threshold) else {
+            return Ok(());
+        };
         let (mut threshold, mut min_sum) = (threshold, Some(min_sum));
-        self.sweep(reader)?.for_each_at_least(min_sum.unwrap_or(1), |doc, sum| {
-            let raised = callback(doc, score_of.score(sum));
-            if raised != threshold {
-                threshold = raised;
-                min_sum = score_of.smallest_sum_above(threshold);
-            }
-            min_sum
-        });
+        self.sweep(reader)?
+            .for_each_at_least(min_sum.unwrap_or(1), |doc, sum| {
+                let raised = callback(doc, score_of.score(sum));
+                if raised != threshold {
+                    threshold = raised;
+                    min_sum = score_of.smallest_sum_above(threshold);
+                }
+                min_sum
+            });
         Ok(())
     }
 }
