@@ -9,6 +9,7 @@
 //! | `fields` | all further fields as JSON: searchable, stored, fast |
 //! | `laconic` | impacts, unless the index was made without vectors |
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -23,7 +24,8 @@ use tantivy::schema::{
     FAST, Field, IndexRecordOption, JsonObjectOptions, OwnedValue, STORED, STRING, Schema, TEXT,
     TextFieldIndexing, Value,
 };
-use tantivy::{DocAddress, Index, Score, Searcher, TantivyDocument, Term};
+use tantivy::{DocAddress, DocSet, Index, Score, Searcher, TERMINATED, TantivyDocument, Term};
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::collection::Document;
 use crate::terminal::{MismatchError, UsageError};
@@ -155,6 +157,30 @@ impl Corpus {
             .reader_builder()
             .reload_policy(tantivy::ReloadPolicy::Manual);
         Ok(reader.try_into()?.searcher())
+    }
+
+    /// Ids that more than one live document has; none in an index made by `laconic index`.
+    ///
+    /// # Errors
+    /// Tantivy's, when a file is damaged.
+    pub fn repeated_ids(&self) -> Result<Vec<String>> {
+        let mut seen = HashSet::new();
+        let mut repeated = Vec::new();
+        for reader in self.searcher()?.segment_readers() {
+            let inverted_index = reader.inverted_index(self.id)?;
+            let mut ids = inverted_index.terms().stream()?;
+            while ids.advance() {
+                let (hash, option) = (xxh3_128(ids.key()), IndexRecordOption::Basic);
+                let mut docs = inverted_index.read_postings_from_terminfo(ids.value(), option)?;
+                while docs.doc() != TERMINATED {
+                    if !reader.is_deleted(docs.doc()) && !seen.insert(hash) {
+                        repeated.push(String::from_utf8_lossy(ids.key()).into_owned());
+                    }
+                    docs.advance();
+                }
+            }
+        }
+        Ok(repeated)
     }
 
     /// The term that names a document.

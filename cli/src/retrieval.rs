@@ -111,6 +111,8 @@ impl Retriever<'_> {
     pub fn sparse_query(&self, question: &Question) -> Result<LaconicQuery> {
         let field = self.corpus.require_laconic()?;
         if let Some(vector) = &question.vector {
+            // Tantivy's error type, which the query itself has to use, would lose the cause.
+            field.identity().check_model(self.vectors_of.as_ref())?;
             let query = LaconicQuery::new(field, vector.clone());
             return Ok(match &self.vectors_of {
                 Some(model) => query.encoded_by(model.clone()),
@@ -125,8 +127,10 @@ impl Retriever<'_> {
                     .to_owned(),
             )
         })?;
+        let model = encoding::identity(encoder)?;
+        field.identity().check_model(Some(&model))?;
         let vector = encoding::encode_query(encoder, text)?;
-        Ok(LaconicQuery::new(field, vector).encoded_by(encoding::identity(encoder)?))
+        Ok(LaconicQuery::new(field, vector).encoded_by(model))
     }
 
     /// The BM25 query of a question.

@@ -82,8 +82,9 @@ impl Error {
 
 fn kind_of(source: &tantivy::TantivyError) -> Kind {
     use tantivy::TantivyError as T;
+    use tantivy::directory::error::LockError;
     match source {
-        T::LockFailure(..) => Kind::Busy,
+        T::LockFailure(LockError::LockBusy, _) => Kind::Busy,
         T::DataCorruption(..) | T::IncompatibleIndex(..) => Kind::Corrupt,
         T::InvalidArgument(..)
         | T::SchemaError(..)

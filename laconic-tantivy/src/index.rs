@@ -35,6 +35,12 @@ pub fn create_in_dir(path: impl AsRef<Path>, schema: Schema) -> Result<Index, Er
 /// As [`register`]; Tantivy's errors when there is no index or it cannot be read.
 pub fn open_in_dir(path: impl AsRef<Path>) -> Result<Index, Error> {
     let path = path.as_ref();
+    if !path.join("meta.json").exists() {
+        return Err(Error::invalid(format!(
+            "there is no index in {}; check the folder's name, or make an index there first",
+            path.display()
+        )));
+    }
     let opened = Index::open_in_dir(path);
     let mut index =
         opened.map_err(|e| Error::during(format!("opening the index in {}", path.display()), e))?;
@@ -43,7 +49,9 @@ pub fn open_in_dir(path: impl AsRef<Path>) -> Result<Index, Error> {
 }
 
 /// Registers a [`LaconicTokenizer`] for every laconic field of an index that was opened or built
-/// by plain Tantivy calls. Returns the fields.
+/// by plain Tantivy calls. Returns the fields. A tokenizer that is registered under the field's
+/// [name](crate::Identity::tokenizer_name) already stays: register one of your own first to keep
+/// a clone and read its [`rejected`](LaconicTokenizer::rejected) count.
 ///
 /// Without it such an index can be searched and merged and its documents deleted, but adding a
 /// document to an `IndexWriter`, even one without a vector, fails at commit.
@@ -54,11 +62,11 @@ pub fn open_in_dir(path: impl AsRef<Path>) -> Result<Index, Error> {
 pub fn register(index: &mut Index) -> Result<Vec<LaconicField>, Error> {
     let fields = LaconicField::all(&index.schema())?;
     for field in &fields {
-        let identity = field.identity();
-        let tokenizer = LaconicTokenizer::new(identity.quantizer);
-        index
-            .tokenizers()
-            .register(&identity.tokenizer_name(), tokenizer);
+        let name = field.identity().tokenizer_name();
+        if index.tokenizers().get(&name).is_none() {
+            let tokenizer = LaconicTokenizer::new(field.identity().quantizer);
+            index.tokenizers().register(&name, tokenizer);
+        }
     }
     Ok(fields)
 }

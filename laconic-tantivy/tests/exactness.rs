@@ -18,6 +18,7 @@ use std::ops::Range;
 use common::{
     Fields, Model, Rng, cases, live_documents, merge, merge_all, ords, searcher, sort_hits, vector,
 };
+use laconic_fixtures::generate::{self, Vocabulary};
 use laconic_tantivy::{ImpactQuantizer, LaconicQuery, SparseVector, exhaustive_top_k, register};
 use proptest::prelude::*;
 use tantivy::collector::{Count, DocSetCollector, TopDocs};
@@ -75,18 +76,38 @@ fn query(vocabulary: u32, terms: Range<usize>) -> impl Strategy<Value = SparseVe
     pairs.prop_map(|pairs| vector(pairs.into_iter().map(|(number, w)| (term(number), w))))
 }
 
-/// Two terms in lists that cross blocks, few terms, or the length of real vectors.
-fn collection() -> impl Strategy<Value = (Vec<SparseVector>, Vec<SparseVector>)> {
+/// Terms that trip parsers over and weights at every edge, from the fixtures.
+fn odd_document(vocabulary: Vocabulary) -> impl Strategy<Value = SparseVector> {
+    generate::vector(vocabulary, 0..=20).prop_map(vector)
+}
+
+fn odd_query(vocabulary: Vocabulary) -> impl Strategy<Value = SparseVector> {
+    let pair = (generate::term(vocabulary), query_weight());
+    prop::collection::vec(pair, 1..20).prop_map(vector)
+}
+
+type Collection = (Vec<SparseVector>, Vec<SparseVector>);
+
+/// Two terms in lists that cross blocks, few terms, the length of real vectors, and odd ones.
+fn collection() -> impl Strategy<Value = Collection> {
     let sized = |vocabulary, documents, document_terms, query_terms| {
         (
             prop::collection::vec(document(vocabulary, document_terms), documents),
             prop::collection::vec(query(vocabulary, query_terms), 1..4),
         )
     };
+    let odd = |vocabulary| {
+        (
+            prop::collection::vec(odd_document(vocabulary), 0..60),
+            prop::collection::vec(odd_query(vocabulary), 1..4),
+        )
+    };
     prop_oneof![
         sized(2, 0..600, 0..3, 1..3),
         sized(12, 0..120, 0..6, 1..6),
         sized(600, 0..60, 0..40, 1..512),
+        odd(Vocabulary::Odd),
+        odd(Vocabulary::Large),
     ]
 }
 

@@ -5,6 +5,7 @@ mod deletes;
 mod impacts;
 mod segment;
 mod splice;
+mod term_ids;
 
 use std::collections::HashSet;
 
