@@ -20,5 +20,5 @@ pub mod terminal;
 pub fn main() -> std::process::ExitCode {
     let laconic = <commands::Laconic as clap::Parser>::parse();
     terminal::log_to_stderr(laconic.global.verbose, laconic.global.quiet);
-    terminal::exit_code(laconic.run())
+    terminal::exit_code(terminal::catch_panics(|| laconic.run()))
 }

@@ -105,6 +105,52 @@ impl Display for MismatchError {
 
 impl std::error::Error for MismatchError {}
 
+/// Another process is writing to the index; the message names it.
+#[derive(Debug)]
+pub(crate) struct BusyError(pub(crate) String);
+
+impl Display for BusyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BusyError {}
+
+/// Runs a command and makes a panic an error.
+///
+/// Tantivy panics on some damaged files, and whoever searches one has to be told what to do, not
+/// shown the inside of a library. `-vv` or `RUST_BACKTRACE` still shows it.
+pub(crate) fn catch_panics(
+    run: impl FnOnce() -> anyhow::Result<Ending>,
+) -> anyhow::Result<Ending> {
+    if std::env::var_os("RUST_BACKTRACE").is_none() {
+        std::panic::set_hook(Box::new(|panic| log::debug!("{panic}")));
+    }
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+    outcome.unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(PanicError(message.unwrap_or("no reason given").to_owned()).into())
+    })
+}
+
+#[derive(Debug)]
+struct PanicError(String);
+
+impl Display for PanicError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "something that cannot happen did: {}; if an index was being read it is most likely \
+             damaged, which `laconic check` finds out; if not, please report this",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for PanicError {}
+
 /// Prints the error of a failed command and returns the exit code: 0 done, 1 nothing found,
 /// 2 usage, 3 bad input, 4 corrupt, 5 mismatch, 6 busy, 7 anything else (I/O).
 pub fn exit_code(outcome: anyhow::Result<Ending>) -> ExitCode {
@@ -148,6 +194,12 @@ fn cause(error: &anyhow::Error) -> u8 {
 fn cause_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if cause.is::<UsageError>() {
         return Some(2);
+    }
+    if cause.is::<PanicError>() {
+        return Some(4);
+    }
+    if cause.is::<BusyError>() {
+        return Some(6);
     }
     if cause.is::<MismatchError>() {
         return Some(5);

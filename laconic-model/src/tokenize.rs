@@ -210,7 +210,7 @@ impl TokenizerFile {
             &self.post_processor,
             &self.decoder,
         ] {
-            check_patterns(part)?;
+            check_part(part)?;
         }
         match self.model.dropout {
             Some(dropout) if dropout != 0.0 => Err(Error::unsupported(format!(
@@ -222,15 +222,22 @@ impl TokenizerFile {
     }
 }
 
-/// Refuses every regular expression that is not on the list, wherever in the
-/// pipeline it stands.
-fn check_patterns(value: &Value) -> Result<(), Error> {
+/// Refuses every regular expression that is not on the list, and every
+/// SentencePiece character map, wherever in the pipeline they stand.
+///
+/// A map is a trie that `tokenizers` walks by the offsets it holds, without
+/// looking whether they lie inside it: a hostile one panics at the first text.
+fn check_part(value: &Value) -> Result<(), Error> {
     match value {
         Value::Object(map) => map.iter().try_for_each(|(key, value)| match value {
             Value::String(pattern) if key == "Regex" => check_pattern(pattern),
-            _ => check_patterns(value),
+            _ if key == "precompiled_charsmap" => Err(Error::unsupported(
+                "reading tokenizer.json: its normalizer has a `precompiled_charsmap`, which is \
+                 not read; use a byte-level BPE tokenizer",
+            )),
+            _ => check_part(value),
         }),
-        Value::Array(values) => values.iter().try_for_each(check_patterns),
+        Value::Array(values) => values.iter().try_for_each(check_part),
         _ => Ok(()),
     }
 }
@@ -338,6 +345,23 @@ mod tests {
         }
         for good in KNOWN_SPLITS {
             assert!(parse(&tokenizer_json(good), 256).is_ok(), "{good}");
+        }
+    }
+
+    /// Found by the fuzz target `model_folder`: an empty trie panicked at the first text.
+    #[test]
+    fn character_maps_are_refused_with_and_without_their_type() {
+        let tagged = json!({"type": "Precompiled", "precompiled_charsmap": "AAAAAAAA"});
+        let untagged = json!({"precompiled_charsmap": "AAAAAAAA"});
+        let nested = json!({"type": "Sequence", "normalizers": [tagged]});
+        for normalizer in [tagged, untagged, nested] {
+            let mut file = tokenizer_json(KNOWN_SPLITS[0]);
+            file["normalizer"] = normalizer;
+            let error = parse(&file, 256).err().unwrap();
+            assert!(
+                error.is_unsupported() && error.to_string().contains("precompiled_charsmap"),
+                "{error}"
+            );
         }
     }
 

@@ -107,8 +107,8 @@ fn print_shape(index: &Index) {
 }
 
 fn main() {
-    let n_docs = size("LACONIC_BENCH_DOCS", 5_000, 200);
-    let rounds = size("LACONIC_BENCH_ROUNDS", 5, 1);
+    let n_docs = size("LACONIC_BENCH_DOCS", 20_000, 200);
+    let rounds = size("LACONIC_BENCH_ROUNDS", 3, 1);
     let collection = collection(n_docs);
     let vocabulary = Vocabulary::new(&collection);
     let vectors: Vec<_> = collection

@@ -107,14 +107,22 @@ impl Identity {
         let bits = code
             .strip_prefix("linear")
             .and_then(|bits| bits.parse().ok());
-        let quantizer = ImpactQuantizer::with_bits(bits.ok_or_else(damaged)?)?;
+        let bits = bits.ok_or_else(damaged)?;
+        let quantizer = ImpactQuantizer::with_bits(bits).map_err(|_| damaged())?;
         let model = decode(model).ok_or_else(damaged)?;
         let preset = decode(preset).ok_or_else(damaged)?;
         let model = match (model.as_str(), preset.as_str()) {
             ("", "") => None,
-            _ => Some(ModelIdentity::new(model, preset)?),
+            _ => Some(ModelIdentity::new(model, preset).map_err(|_| damaged())?),
         };
-        Ok(Identity { quantizer, model })
+        let identity = Identity { quantizer, model };
+        // A tokenizer is registered under the name it would be given, so no other spelling of the
+        // same identity may pass.
+        if identity.tokenizer_name() == name {
+            Ok(identity)
+        } else {
+            Err(damaged())
+        }
     }
 
     /// Refuses `other` unless it is the same model and preset. Vectors of an unnamed model on
@@ -232,11 +240,29 @@ mod tests {
             "laconic/1/linear8/%ff/p",
             "laconic/1/linear8/a/b/c",
         ] {
-            assert!(Identity::from_tokenizer_name(name).is_err(), "{name}");
+            let error = Identity::from_tokenizer_name(name).expect_err(name);
+            assert!(error.is_corrupt(), "{name}: {error}");
         }
         let newer = Identity::from_tokenizer_name("laconic/2/linear8//").expect_err("newer");
         assert!(newer.is_mismatch());
         assert!(newer.to_string().contains("`2`"));
+    }
+
+    /// Found by the fuzz target `identity`: such names passed, and no tokenizer was registered
+    /// under them.
+    #[test]
+    fn other_spellings_of_an_identity_are_refused() {
+        for name in [
+            "laconic/1/linear+8//",
+            "laconic/1/linear08//",
+            "laconic/1/linear8/a%2Fb/p",
+            "laconic/1/linear8/%61/p",
+            "laconic/1/linear8/a b/p",
+            "laconic/1/linear8/é/p",
+        ] {
+            let error = Identity::from_tokenizer_name(name).expect_err(name);
+            assert!(error.is_corrupt(), "{name}: {error}");
+        }
     }
 
     #[test]

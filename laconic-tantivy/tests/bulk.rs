@@ -81,7 +81,7 @@ impl Everything {
                 format!("{} {part} sparse index", common::text_of(n)),
             );
         }
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             let json =
                 format!(r#"{{"name": "n{n}", "nested": {{"size": {n}}}, "list": [1, "two"]}}"#);
             let object = serde_json::from_str::<serde_json::Value>(&json).unwrap();
@@ -94,7 +94,7 @@ impl Everything {
         d.add_u64(self.field("number"), n * n);
         d.add_date(
             self.field("date"),
-            DateTime::from_timestamp_secs(n as i64 * 86_400),
+            DateTime::from_timestamp_secs(i64::try_from(n).unwrap() * 86_400),
         );
         d.add_facet(
             self.field("facet"),
@@ -102,7 +102,7 @@ impl Everything {
         );
         d.add_bytes(self.field("bytes"), &n.to_le_bytes());
         d.add_f64(self.field("real"), n as f64 / 3.0);
-        d.add_bool(self.field("flag"), n % 5 == 0);
+        d.add_bool(self.field("flag"), n.is_multiple_of(5));
         d.add_ip_addr(self.field("ip"), Ipv6Addr::from(u128::from(n) << 64));
         d.add_text(self.field("words"), format!("word{} same", n % 9));
         d.add_text(self.field("kept"), format!("only stored {n}"));
@@ -647,7 +647,7 @@ fn plain_add_document_after_register() {
     drop(fields.create(directory.clone()));
     let mut index = Index::open(directory).unwrap();
     let registered = register(&mut index).unwrap();
-    assert_eq!(registered, [fields.laconic.clone()]);
+    assert_eq!(registered, std::slice::from_ref(&fields.laconic));
     let vectors = vectors(50);
     fields.add_by_tokenizer(&index, (0..).zip(&vectors));
     let query = vector((0..30).map(|n| (format!("Ġt{n}"), 1.0)));

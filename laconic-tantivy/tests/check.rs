@@ -2,6 +2,7 @@
 //! without taking the process down. `--nocapture` prints the shares found.
 #![allow(
     clippy::unwrap_used,
+    clippy::print_stdout,
     clippy::cast_precision_loss,
     reason = "a test may panic, and its numbers are small"
 )]
@@ -176,11 +177,9 @@ fn without_panic_messages(test: impl FnOnce()) {
     EXPECTS_PANICS.set(true);
     let result = catch_unwind(AssertUnwindSafe(test));
     EXPECTS_PANICS.set(false);
-    if let Err(panic) = result {
-        let message = panic
-            .downcast_ref::<String>()
-            .map_or("no message", String::as_str);
-        panic!("{message}");
+    if let Err(failure) = result {
+        println!("failed: {:?}", failure.downcast_ref::<String>());
+        std::panic::resume_unwind(failure);
     }
 }
 

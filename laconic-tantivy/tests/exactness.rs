@@ -657,7 +657,10 @@ fn sparse_in_places(ord: u64, rng: &mut Rng) -> SparseVector {
             pairs.push((term, 0.01 + 4.0 * rng.unit()));
         }
     };
-    with("half", ord % 2 == 0 && !(20_000..70_000).contains(&ord));
+    with(
+        "half",
+        ord.is_multiple_of(2) && !(20_000..70_000).contains(&ord),
+    );
     with("rare", ord % 4_999 == 17);
     with("clustered", (33_000..33_500).contains(&ord) || ord > 99_000);
     with("last", ord == 99_999);

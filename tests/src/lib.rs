@@ -11,13 +11,13 @@
 //! ```
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "a helper of tests fails by panicking, as a test does"
 )]
 
 mod collection;
 mod outcome;
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -75,20 +75,7 @@ impl Scratch {
 
     /// Runs `laconic` with a line of arguments, quoted as for a shell, and waits for its end.
     pub fn laconic(&self, arguments: &str) -> Outcome {
-        self.laconic_with([], arguments)
-    }
-
-    /// As [`laconic`](Scratch::laconic), with arguments that need no quoting before the line.
-    pub fn laconic_with<'a>(
-        &self,
-        first: impl IntoIterator<Item = &'a OsStr>,
-        arguments: &str,
-    ) -> Outcome {
-        let mut command = self.command(arguments);
-        let rest: Vec<_> = command.get_args().map(OsStr::to_owned).collect();
-        command = self.command("");
-        command.args(first).args(rest);
-        Outcome::of(&mut command)
+        Outcome::new(arguments, self.command(arguments).output().unwrap())
     }
 
     /// As [`laconic`](Scratch::laconic), with `input` on standard input.
@@ -124,7 +111,9 @@ impl Scratch {
         command
             .current_dir(self.dir.path())
             .args(words(arguments))
-            .stdin(Stdio::null());
+            .stdin(Stdio::null())
+            // What is printed is not to depend on how the tests are run.
+            .env_remove("RUST_BACKTRACE");
         command
     }
 

@@ -1,7 +1,7 @@
 //! [`Outcome`]: how a command ended and what it printed.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
 
@@ -29,25 +29,21 @@ pub struct Hit {
 }
 
 impl Outcome {
-    pub(crate) fn of(command: &mut Command) -> Outcome {
-        let output = command.output().unwrap();
-        let arguments: Vec<_> = command
-            .get_args()
-            .map(|word| word.to_string_lossy())
-            .collect();
-        Outcome::new(&arguments.join(" "), output)
-    }
-
+    /// How `laconic` with the arguments `command` ended.
+    ///
     /// # Panics
     /// When the program panicked: no path a user can reach may.
-    pub(crate) fn new(command: &str, output: Output) -> Outcome {
+    pub fn new(command: &str, output: Output) -> Outcome {
         let outcome = Outcome {
             command: command.to_owned(),
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).expect("results are UTF-8"),
             stderr: String::from_utf8(output.stderr).expect("messages are UTF-8"),
         };
-        assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+        assert!(
+            !outcome.stderr.contains("panicked") && outcome.code.is_some(),
+            "{outcome}"
+        );
         outcome
     }
 
@@ -68,7 +64,7 @@ impl Outcome {
 
     /// # Panics
     /// When the command did not fail with `code`, nothing on stdout, and every one of `parts` in
-    /// a one-line message that says who speaks.
+    /// the one line on stderr that is not of the log.
     #[track_caller]
     pub fn fails(self, code: i32, parts: &[&str]) -> Outcome {
         let outcome = self.exits(code);
@@ -79,7 +75,7 @@ impl Outcome {
         let lines = outcome
             .stderr
             .lines()
-            .filter(|line| !line.starts_with("warn: "));
+            .filter(|line| !line.starts_with("warn: ") && !line.starts_with("error: "));
         let lines: Vec<_> = lines.collect();
         assert!(
             lines.len() == 1 && lines[0].starts_with("laconic: "),

@@ -11,9 +11,9 @@ use serde_json::Value;
 fn eval(scratch: &Scratch, qrels: &str, arguments: &str) -> Value {
     let eval = format!("eval --qrels '{qrels}' --run run.trec --json --quiet {arguments}");
     let printed = scratch.laconic(&eval).succeeds().silently().json();
-    let open = |path| LineReader::open(path).expect("it was just written");
-    let qrels = Qrels::read(open(&scratch.path(qrels))).expect("they were just read");
-    let run = Run::read(open(&scratch.path("run.trec"))).expect("a run file");
+    let open = |name: &str| LineReader::open(&scratch.path(name)).expect("a file just used");
+    let qrels = Qrels::read(open(qrels)).expect("judgments just read");
+    let run = Run::read(open("run.trec")).expect("a run file");
     let judged = evaluate(&qrels, &run);
     let mean = judged.mean.expect("some query is judged");
     for (name, figure) in [
@@ -35,21 +35,28 @@ fn eval(scratch: &Scratch, qrels: &str, arguments: &str) -> Value {
 #[track_caller]
 fn assert_figure(figures: &Value, name: &str, expected: f64, tolerance: f64) {
     let figure = figures[name].as_f64().expect("a number");
-    assert!((figure - expected).abs() <= tolerance, "{name} is {figure}, not {expected}");
+    assert!(
+        (figure - expected).abs() <= tolerance,
+        "{name} is {figure}, not {expected}"
+    );
 }
 
 /// Real SPLADE vectors, by exact search outside of this project (README of arguana-debates):
 /// nDCG@10 0.7594 and 0.7327, Recall@100 0.9710 and 0.9495. Impacts have 8 bits here.
 #[test]
 fn arguana_debates_with_real_splade_vectors() {
-    let Some(data) = shared_data("arguana-debates") else { return };
+    let Some(data) = shared_data("arguana-debates") else {
+        return;
+    };
     let data = data.display();
-    for (model, scale, ndcg, recall) in
-        [("splade-v3", 51.2, 0.759, 0.9710), ("splade-pp-ed", 100.0, 0.7327, 0.9495)]
-    {
+    for (model, scale, ndcg, recall) in [
+        ("splade-v3", 51.2, 0.759, 0.9710),
+        ("splade-pp-ed", 100.0, 0.7327, 0.9495),
+    ] {
         let scratch = scratch!();
         let vectors = format!("'{data}/vectors.{model}.jsonl.gz' --vector-scale {scale}");
-        let index = format!("index --index idx --docs '{data}/corpus.jsonl.gz' --vectors {vectors}");
+        let index =
+            format!("index --index idx --docs '{data}/corpus.jsonl.gz' --vectors {vectors}");
         scratch.laconic(&index).succeeds().silently();
         let arguments = format!("--index idx --query-vectors {vectors}");
         let figures = eval(&scratch, &format!("{data}/qrels/test.tsv"), &arguments);
@@ -66,7 +73,10 @@ fn arguana_debates_with_real_splade_vectors() {
 fn bm25_on_scifact_as_an_independent_implementation_has_it() {
     let scratch = scratch!();
     let files = scifact::write_to(&scratch.path("scifact")).expect("a temporary folder");
-    scratch.laconic("index --index idx --docs scifact/corpus.jsonl.gz").succeeds().silently();
+    scratch
+        .laconic("index --index idx --docs scifact/corpus.jsonl.gz")
+        .succeeds()
+        .silently();
     let arguments = "--index idx --mode bm25 --queries scifact/queries.jsonl.gz";
     let figures = eval(&scratch, &files.qrels.display().to_string(), arguments);
     assert_eq!(figures["queries"], 300);

@@ -14,7 +14,7 @@ use super::options::QueryOptions;
 use crate::collection::LineReader;
 use crate::corpus::{Corpus, Found};
 use crate::eval::{Metrics, Qrels, Run, RunWriter, evaluate};
-use crate::retrieval::{Question, Retriever};
+use crate::retrieval::{MAX_K, Question, Retriever};
 use crate::terminal::{Ending, UsageError, note, print, print_json, progress};
 
 /// Measure the ranking against relevance judgments, as trec_eval does
@@ -129,9 +129,13 @@ impl Eval {
     ) -> Result<Run> {
         let bar = progress("queries", Some(questions.len() as u64), global.quiet);
         let mut run = Run::default();
+        // One more, as the query itself may take a place; what is out of range stays so.
+        let k = match self.k {
+            k @ 1..MAX_K => k + usize::from(exclude_self),
+            k => k,
+        };
         for question in questions {
-            // One more, as the query itself may take a place.
-            let found = retriever.ask(question, self.k + usize::from(exclude_self))?;
+            let found = retriever.ask(question, k)?;
             let kept = found
                 .into_iter()
                 .filter(|hit| !exclude_self || hit.id != question.id);

@@ -11,7 +11,7 @@ use super::Global;
 use super::options::{ModelOptions, given_model, vector_scale};
 use crate::collection::{self, DEFAULT_LINE_LIMIT, LineReader, VectorScale};
 use crate::indexing::{IndexJob, IndexReport, VectorSource, open_or_create};
-use crate::terminal::{Ending, note, progress};
+use crate::terminal::{BusyError, Ending, note, progress};
 
 /// Index documents with their learned-sparse vectors, beside BM25
 ///
@@ -90,6 +90,10 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
 
 impl Index {
     pub(crate) fn run(self, global: &Global) -> Result<Ending> {
+        if self.docs.as_os_str() != "-" && !self.docs.exists() {
+            // A mistyped name leaves no empty index behind.
+            LineReader::open(&self.docs)?;
+        }
         let vectors = self.vector_source()?;
         let corpus = open_or_create(&self.index, self.identity(&vectors, global.quiet)?)?;
         let bar = progress("documents", None, global.quiet);
@@ -105,7 +109,20 @@ impl Index {
         };
         let report = job.run(&corpus);
         bar.finish_and_clear();
-        print_report(&report?, global)
+        print_report(&report.map_err(|error| self.name_if_busy(error))?, global)
+    }
+
+    /// Tantivy's message does not say which index is locked.
+    fn name_if_busy(&self, error: anyhow::Error) -> anyhow::Error {
+        let cause = error.downcast_ref::<laconic_tantivy::Error>();
+        if !cause.is_some_and(laconic_tantivy::Error::is_busy) {
+            return error;
+        }
+        let message = format!(
+            "another process is writing to the index in {}; wait for it to end and run again",
+            self.index.display()
+        );
+        BusyError(message).into()
     }
 
     fn vector_source(&self) -> Result<VectorSource> {

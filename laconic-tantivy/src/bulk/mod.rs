@@ -5,7 +5,6 @@ mod deletes;
 mod impacts;
 mod segment;
 mod splice;
-mod term_ids;
 
 use std::collections::HashSet;
 

@@ -8,7 +8,7 @@ use tantivy::{DocId, TERMINATED};
 use super::cursor::Cursor;
 
 /// Documents per window: 128 KiB of accumulators, which fit the second-level cache of every
-/// core of the last decade. `benches/sweep.rs` compares sizes.
+/// core of the last decade. `benches/search.rs` compares sizes.
 pub(crate) const WINDOW: usize = 1 << 15;
 
 /// Documents looked at together when searching a window for large sums; one vectorised maximum

@@ -4,6 +4,13 @@
     dead_code,
     reason = "every test binary uses its own part of this module"
 )]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a test may panic, and its numbers are small"
+)]
 
 use std::collections::{BTreeMap, HashSet};
 

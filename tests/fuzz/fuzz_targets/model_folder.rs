@@ -116,7 +116,7 @@ static VALID: LazyLock<[Vec<u8>; 4]> = LazyLock::new(|| {
     let folder = tempfile::tempdir_in(memory_folder()).expect("a folder can be made");
     checkpoint.write(folder.path()).expect("it can be written");
     let read = |name: &str| fs::read(folder.path().join(name)).expect("it was written");
-    let tokenizer = include_bytes!("../seeds/tokenizer.json");
+    let tokenizer = include_bytes!("../src/tokenizer.json");
     [
         read("config.json"),
         b"{}".to_vec(),

@@ -63,7 +63,9 @@ fuzz_target!(|case: Case| {
     for segment in case.segments.iter().take(MAX_SEGMENTS) {
         corpus.add(segment);
     }
-    corpus.delete(&case.deleted);
+    if !case.deleted.is_empty() {
+        corpus.delete(&case.deleted);
+    }
     if case.is_merged {
         corpus.merge();
     }
@@ -73,17 +75,18 @@ fuzz_target!(|case: Case| {
     check(&reader.searcher(), &query, usize::from(case.k));
 });
 
-/// The same documents with the same scores, and as many.
+/// The same documents with the same scores, and as many match.
 fn check(searcher: &Searcher, query: &LaconicQuery, k: usize) {
-    let top_docs = TopDocs::with_limit(k + 1).order_by_score();
-    let found = searcher.search(query, &(Count, top_docs));
+    // Alone: beside another collector Tantivy would not prune.
+    let found = searcher.search(query, &TopDocs::with_limit(k + 1).order_by_score());
     let expected = exhaustive_top_k(searcher, query, usize::MAX);
     // Weights that are too large are refused by both.
     assert_eq!(found.is_ok(), expected.is_ok());
-    if let (Ok((n_found, found)), Ok(mut expected)) = (found, expected) {
+    if let (Ok(found), Ok(expected)) = (found, expected) {
+        let n_found = searcher.search(query, &Count).expect("it was searched");
         assert_eq!(n_found, expected.len());
-        expected.truncate(k + 1);
-        assert_eq!(found, expected);
+        let n_best = expected.len().min(k + 1);
+        assert_eq!(found, expected[..n_best]);
     }
 }
 

@@ -63,7 +63,7 @@ fn check_numbers<T>(bytes: &[u8], items: &[Item<T>]) {
     assert!(is_compressed || items.len() <= n_lines);
 }
 
-fn check_resumed<T: PartialEq + Debug>(
+fn check_resumed<T: Record + PartialEq + Debug>(
     bytes: &[u8],
     parse: fn(LineReader) -> Records<T>,
     items: &[Item<T>],
@@ -77,18 +77,19 @@ fn check_resumed<T: PartialEq + Debug>(
         .resume(located.place.end())
         .expect("it is the same file");
     let resumed: Vec<_> = parse(lines).collect();
-    assert_eq!(
-        resumed.iter().map(outcome).collect::<Vec<_>>(),
-        after.iter().map(outcome).collect::<Vec<_>>()
-    );
+    assert_eq!(outcomes(&resumed), outcomes(after));
 }
 
-/// An item in a form that can be compared.
-fn outcome<T>(item: &Item<T>) -> Result<(u64, &T), String> {
-    match item {
-        Ok(located) => Ok((located.place.line(), &located.record)),
-        Err(fault) => Err(fault.to_string()),
+/// Items in a form that can be compared.
+fn outcomes<T>(items: &[Item<T>]) -> Vec<Result<(u64, &T), String>> {
+    let mut outcomes = Vec::with_capacity(items.len());
+    for item in items {
+        outcomes.push(match item {
+            Ok(located) => Ok((located.place.line(), &located.record)),
+            Err(fault) => Err(fault.to_string()),
+        });
     }
+    outcomes
 }
 
 fn check_unique<T: Record>(records: Records<T>) {
