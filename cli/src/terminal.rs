@@ -121,9 +121,7 @@ impl std::error::Error for BusyError {}
 ///
 /// Tantivy panics on some damaged files, and whoever searches one has to be told what to do, not
 /// shown the inside of a library. `-vv` or `RUST_BACKTRACE` still shows it.
-pub(crate) fn catch_panics(
-    run: impl FnOnce() -> anyhow::Result<Ending>,
-) -> anyhow::Result<Ending> {
+pub(crate) fn catch_panics(run: impl FnOnce() -> anyhow::Result<Ending>) -> anyhow::Result<Ending> {
     if std::env::var_os("RUST_BACKTRACE").is_none() {
         std::panic::set_hook(Box::new(|panic| log::debug!("{panic}")));
     }
