@@ -16,6 +16,7 @@ use anyhow::{Context, Result};
 use laconic_tantivy::{Identity, LaconicField};
 use tantivy::collector::TopDocs;
 use tantivy::columnar::StrColumn;
+use tantivy::directory::{Directory, INDEX_WRITER_LOCK};
 use tantivy::query::{
     BooleanQuery, BoostQuery, ConstScoreQuery, Occur, Query, QueryParser, TermQuery,
 };
@@ -120,6 +121,23 @@ impl Corpus {
     /// True if `dir` holds an index.
     pub fn exists(dir: &Path) -> bool {
         dir.join("meta.json").exists()
+    }
+
+    /// Makes room for another index if nothing was ever committed to this one: what a job leaves
+    /// behind that failed on its first line. False if there is something to lose, or a writer.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn discard_if_unused(&self, dir: &Path) -> Result<bool> {
+        let Ok(_lock) = self.index.directory().acquire_lock(&INDEX_WRITER_LOCK) else {
+            return Ok(false);
+        };
+        let metas = self.index.load_metas()?;
+        let is_unused = metas.segments.is_empty() && metas.opstamp == 0;
+        if is_unused {
+            std::fs::remove_file(dir.join("meta.json"))?;
+        }
+        Ok(is_unused)
     }
 
     /// Tantivy's index.

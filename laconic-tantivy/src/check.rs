@@ -52,20 +52,46 @@ pub struct Problem {
 /// The contents of a segment are only read when all of its files are sound. A panic that they
 /// provoke inside Tantivy nevertheless is caught and reported as a problem.
 ///
+/// A writer may commit and merge at the same time: when a segment goes away under the check, it
+/// starts anew with the segments that there are then.
+///
 /// # Errors
 /// `is_corrupt` when the list of segments itself cannot be read; everything else is a problem in
 /// the report.
 pub fn check(index: &Index, progress: &mut dyn FnMut(usize, usize)) -> Result<CheckReport, Error> {
+    loop {
+        if let Some(report) = check_commit(index, progress)? {
+            return Ok(report);
+        }
+    }
+}
+
+/// Checks the segments of the last commit; `None` when one of them went away meanwhile.
+fn check_commit(
+    index: &Index,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Option<CheckReport>, Error> {
     let (raw, metas) = read_meta(index)?;
     let mut report = CheckReport::default();
     check_meta(&raw, &metas, &mut report);
     check_fields(index, &mut report);
     for (done, meta) in metas.segments.iter().enumerate() {
+        let before = report.problems.len();
         let extensions = &metas.persisted_custom_extensions;
         check_segment(index, meta, extensions, &mut report);
+        if report.problems.len() > before && !is_current(index, meta)? {
+            return Ok(None);
+        }
         progress(done + 1, metas.segments.len());
     }
-    Ok(report)
+    Ok(Some(report))
+}
+
+/// Whether the last commit has the segment, with these deletes. If not, its files may be gone.
+fn is_current(index: &Index, meta: &SegmentMeta) -> Result<bool, Error> {
+    let (_, metas) = read_meta(index)?;
+    let mut segments = metas.segments.iter();
+    Ok(segments.any(|s| s.id() == meta.id() && s.delete_opstamp() == meta.delete_opstamp()))
 }
 
 impl CheckReport {

@@ -15,7 +15,18 @@ pub(crate) const FORMAT_VERSION: u32 = 1;
 const PREFIX: &str = "laconic";
 
 /// The encoder side of an identity: which checkpoint, run under which preset.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+///
+/// A name that ends in `@` and a fingerprint of 16 or more hexadecimal digits is compared by its
+/// fingerprint alone: a checkpoint stays what it is when its folder is renamed.
+///
+/// ```
+/// use laconic_tantivy::ModelIdentity;
+///
+/// let model = |name| ModelIdentity::new(name, "laconic").expect("not empty");
+/// assert_eq!(model("nano@0123456789abcdef"), model("renamed@0123456789abcdef"));
+/// assert_ne!(model("nano@v1"), model("other@v1"));
+/// ```
+#[derive(Debug, Clone)]
 pub struct ModelIdentity {
     model: String,
     preset: String,
@@ -51,6 +62,30 @@ impl ModelIdentity {
     /// Name of the encoding rules.
     pub fn preset(&self) -> &str {
         &self.preset
+    }
+}
+
+/// What identifies a model or preset: its fingerprint, or its whole name if it has none.
+fn fingerprint(name: &str) -> &str {
+    match name.rsplit_once('@') {
+        Some((_, hex)) if hex.len() >= 16 && hex.bytes().all(|b| b.is_ascii_hexdigit()) => hex,
+        _ => name,
+    }
+}
+
+impl PartialEq for ModelIdentity {
+    fn eq(&self, other: &ModelIdentity) -> bool {
+        fingerprint(&self.model) == fingerprint(&other.model)
+            && fingerprint(&self.preset) == fingerprint(&other.preset)
+    }
+}
+
+impl Eq for ModelIdentity {}
+
+impl std::hash::Hash for ModelIdentity {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        fingerprint(&self.model).hash(state);
+        fingerprint(&self.preset).hash(state);
     }
 }
 

@@ -442,3 +442,37 @@ fn checking_beside_a_writer() {
     assert_clean(&index);
     assert_eq!(check(&index, &mut |_, _| {}).unwrap().documents, 1);
 }
+
+/// Commits and background merges of another process replace files under a running check: that is
+/// no damage. (An `Index` of its own stands for the process: Tantivy spares the files that the
+/// writer's own `Index` knows to be in use.)
+#[test]
+fn checking_beside_commits_and_merges() {
+    let fields = Fields::with_bits(8);
+    let directory = RamDirectory::create();
+    let index = fields.create(directory.clone());
+    let elsewhere = Index::open(directory).unwrap();
+    let mut n_checks = 0;
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let mut writer =
+                BulkWriter::new(&index, &fields.laconic, None, MIN_MEMORY_BUDGET).unwrap();
+            for round in 0..100 {
+                for ord in [round % 7, 7 + round] {
+                    let vector = vector([("a", 1.0)]);
+                    writer
+                        .replace(fields.id_term(ord), fields.document(ord), &vector)
+                        .unwrap();
+                }
+                writer.commit(None).unwrap();
+            }
+            writer.close().unwrap();
+        });
+        while !writing.is_finished() {
+            assert_clean(&elsewhere);
+            n_checks += 1;
+        }
+    });
+    assert!(n_checks > 0);
+    assert_clean(&index);
+}

@@ -711,6 +711,47 @@ fn another_model_is_refused_with_both_names() {
     assert_eq!(scratch.read("idx/meta.json"), before);
 }
 
+/// A checkpoint is known by its contents, not by the name of its folder.
+#[test]
+fn a_renamed_checkpoint_is_the_same_model() {
+    let scratch = scratch!();
+    scratch.write_checkpoint("one", 0);
+    scratch.write(
+        "docs.jsonl",
+        "{\"_id\": \"a\", \"text\": \"bone density\"}\n",
+    );
+    let index = |model: &str| {
+        scratch.laconic(&format!(
+            "index --index idx --docs docs.jsonl --model {model}"
+        ))
+    };
+    index("one").succeeds();
+    fs::rename(scratch.path("one"), scratch.path("moved")).unwrap();
+    index("moved").succeeds();
+    let search = scratch.laconic("search --index idx --model moved bone --format trec");
+    assert_eq!(search.succeeds().docs(), ["a"]);
+}
+
+/// A job that fails before its first commit binds nobody to its model; one commit does.
+#[test]
+fn an_index_without_a_commit_gives_way() {
+    let scratch = scratch!();
+    scratch.write("bad.jsonl", "no JSON\n");
+    scratch.write("docs.jsonl", "{\"_id\": \"a\", \"text\": \"bone\"}\n");
+    scratch.write(
+        "vectors.jsonl",
+        "{\"_id\": \"a\", \"vector\": {\"bone\": 1}}\n",
+    );
+    let index = |docs: &str, model: &str| {
+        let vectors = format!("--vectors vectors.jsonl --vectors-model {model}");
+        scratch.laconic(&format!("index --index idx --docs {docs} {vectors}"))
+    };
+    index("bad.jsonl", "one").fails(3, &["bad.jsonl, line 1"]);
+    index("docs.jsonl", "two").succeeds();
+    index("docs.jsonl", "one").fails(5, &["one", "two"]);
+    scratch.laconic("check --index idx").succeeds();
+}
+
 /// Weights that are no numbers anywhere in a checkpoint end encoding with an error.
 #[test]
 fn a_damaged_checkpoint_is_refused() {

@@ -135,24 +135,25 @@ pub fn open_or_create(dir: &Path, identity: Option<Identity>) -> Result<Corpus> 
         return Corpus::create(dir, identity);
     }
     let corpus = Corpus::open(dir)?;
-    match (corpus.laconic(), identity) {
-        (Some(field), Some(identity)) => field.identity().check_same(&identity)?,
-        (None, None) => {}
+    match check_identity(&corpus, identity.as_ref()) {
+        Ok(()) => Ok(corpus),
+        Err(_) if corpus.discard_if_unused(dir)? => Corpus::create(dir, identity),
+        Err(mismatch) => Err(mismatch),
+    }
+}
+
+fn check_identity(corpus: &Corpus, identity: Option<&Identity>) -> Result<()> {
+    let mismatch = match (corpus.laconic(), identity) {
+        (Some(field), Some(identity)) => return Ok(field.identity().check_same(identity)?),
+        (None, None) => return Ok(()),
         (Some(_), None) => {
-            return Err(MismatchError(
-                "the index holds vectors; give some for the new documents with `--model` or \
-                 `--vectors`",
-            )
-            .into());
+            "the index holds vectors; give some for the new documents with `--model` or `--vectors`"
         }
         (None, Some(_)) => {
-            return Err(MismatchError(
-                "the index was made without vectors; make a new one to add documents with vectors",
-            )
-            .into());
+            "the index was made without vectors; make a new one to add documents with vectors"
         }
-    }
-    Ok(corpus)
+    };
+    Err(MismatchError(mismatch).into())
 }
 
 impl IndexJob<'_> {
