@@ -1,24 +1,20 @@
 //! [`ImpactBuffer`]: the impacts of one segment under construction, document by document, and
 //! their transposition into posting lists.
 
-use std::collections::HashMap;
-
-use foldhash::fast::RandomState;
 use tantivy::DocId;
 
+use super::term_table::TermTable;
 use crate::{ImpactQuantizer, QuantizationLoss, SparseVector};
 
 /// Impacts collected in document order: five bytes a posting.
 pub(crate) struct ImpactBuffer {
     quantizer: ImpactQuantizer,
-    /// Hashed with a random seed: terms come from outside and could be chosen to collide.
-    term_ids: HashMap<Box<str>, u32, RandomState>,
+    term_ids: TermTable,
     /// For each posting, in document order: its term and its impact.
     posting_terms: Vec<u32>,
     posting_impacts: Vec<u8>,
     /// For each document, the end of its postings.
     doc_ends: Vec<usize>,
-    term_bytes: usize,
     loss: QuantizationLoss,
 }
 
@@ -34,11 +30,10 @@ impl ImpactBuffer {
     pub(crate) fn new(quantizer: ImpactQuantizer) -> ImpactBuffer {
         ImpactBuffer {
             quantizer,
-            term_ids: HashMap::default(),
+            term_ids: TermTable::new(),
             posting_terms: Vec::new(),
             posting_impacts: Vec::new(),
             doc_ends: Vec::new(),
-            term_bytes: 0,
             loss: QuantizationLoss::default(),
         }
     }
@@ -47,23 +42,12 @@ impl ImpactBuffer {
     pub(crate) fn push(&mut self, vector: &SparseVector) {
         for (term, weight) in vector.iter() {
             if let Some(impact) = self.quantizer.counted_impact(weight, &mut self.loss) {
-                let term_id = self.term_id(term);
+                let term_id = self.term_ids.number(term);
                 self.posting_terms.push(term_id);
                 self.posting_impacts.push(impact);
             }
         }
         self.doc_ends.push(self.posting_terms.len());
-    }
-
-    fn term_id(&mut self, term: &str) -> u32 {
-        if let Some(&id) = self.term_ids.get(term) {
-            return id;
-        }
-        // The memory budget flushes long before 2^32 distinct terms.
-        let id = u32::try_from(self.term_ids.len()).unwrap_or(u32::MAX);
-        self.term_ids.insert(term.into(), id);
-        self.term_bytes += term.len();
-        id
     }
 
     pub(crate) fn n_postings(&self) -> usize {
@@ -78,11 +62,12 @@ impl ImpactBuffer {
     pub(crate) fn mem_usage(&self) -> usize {
         let transposed = size_of::<DocId>() + size_of::<u8>();
         let posting = size_of::<u32>() + size_of::<u8>() + transposed;
-        let term = 2 * size_of::<(Box<str>, u32)>() + size_of::<usize>();
+        // While transposing: where each list begins and ends, and the sorted terms.
+        let term = 2 * size_of::<usize>() + size_of::<(Box<str>, std::ops::Range<usize>)>();
         self.n_postings() * posting
             + self.doc_ends.len() * size_of::<usize>()
             + self.term_ids.len() * term
-            + self.term_bytes
+            + self.term_ids.mem_usage()
     }
 
     /// Posting lists of the documents in the order `old_ids`: the document pushed as number
@@ -103,11 +88,8 @@ impl ImpactBuffer {
                 *slot += 1;
             }
         }
-        let ranges = self.term_ids.into_iter().map(|(term, id)| {
-            let id = id as usize;
-            (term, starts[id]..next[id])
-        });
-        let mut terms: Vec<_> = ranges.collect();
+        let ranges = starts.into_iter().zip(next).map(|(start, end)| start..end);
+        let mut terms: Vec<_> = self.term_ids.into_terms().into_iter().zip(ranges).collect();
         terms.sort_unstable_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
         PostingLists {
             terms,

@@ -5,6 +5,7 @@ mod deletes;
 mod impacts;
 mod segment;
 mod splice;
+mod term_table;
 
 use std::collections::HashSet;
 
