@@ -8,29 +8,30 @@
 
 mod resume;
 mod sink;
+mod stages;
 mod vectors;
+mod writer;
 
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::bounded;
 use laconic_model::Encoder;
-use laconic_tantivy::{Identity, ModelIdentity, SparseVector};
+use laconic_tantivy::{Identity, ModelIdentity};
 use serde::Serialize;
 
-use crate::collection::{self, Document, InputError, LineReader, Located, Records, VectorRecord};
+use crate::collection::{self, LineReader, Records, VectorRecord};
 use crate::corpus::Corpus;
 use crate::encoding;
 use crate::terminal::MismatchError;
 use resume::{InputFile, Progress};
 use sink::Sink;
-use vectors::VectorJoin;
+use stages::{read_documents, vectorise};
 pub(crate) use vectors::to_vector;
+use writer::Writer;
 
-/// Documents that travel together; also what the encoder may sort by length.
-const BATCH: usize = 256;
 /// Batches that may wait between two stages.
 const WAITING_BATCHES: usize = 4;
 
@@ -96,34 +97,6 @@ pub struct IndexReport {
     pub vanished_weights: u64,
     /// Wall time in seconds.
     pub seconds: f64,
-}
-
-/// A batch between two stages.
-struct Batch<T> {
-    items: Vec<T>,
-    /// Ids of documents that an earlier run has committed: their vectors are passed over.
-    committed: Vec<String>,
-    /// Line of the input that ends the batch.
-    last_line: u64,
-    skipped: u64,
-}
-
-impl<T> Batch<T> {
-    fn new(last_line: u64) -> Batch<T> {
-        Batch {
-            items: Vec::new(),
-            committed: Vec::new(),
-            last_line,
-            skipped: 0,
-        }
-    }
-}
-
-/// A document with its vector.
-struct Vectorised {
-    document: Document,
-    vector: SparseVector,
-    is_truncated: bool,
 }
 
 /// Opens the index in `dir`, or creates it as `identity` says (`None`: no vectors).
@@ -206,256 +179,5 @@ impl VectorSource {
             VectorSource::File { model, .. } => model.clone(),
             VectorSource::Model(encoder) => encoding::identity(encoder).ok(),
         }
-    }
-}
-
-/// First stage. Documents that an earlier run committed are read, for their ids, and left out.
-fn read_documents(
-    documents: Records<Document>,
-    committed: u64,
-    skip_invalid: bool,
-    batches: &Sender<Result<Batch<Located<Document>>>>,
-) {
-    let mut batch = Batch::new(committed);
-    for document in documents {
-        match document {
-            Ok(located) if located.place.line() <= committed => {
-                batch.committed.push(located.record.id);
-            }
-            Ok(located) => {
-                batch.last_line = located.place.line();
-                batch.items.push(located);
-            }
-            Err(error) if skip_invalid && error.is_skippable() => {
-                log::warn!("skipped: {error}");
-                batch.skipped += 1;
-            }
-            Err(error) => {
-                let _ = batches.send(Err(error.into()));
-                return;
-            }
-        }
-        if batch.items.len() + batch.committed.len() == BATCH {
-            let next = Batch::new(batch.last_line);
-            // A closed channel means that a later stage failed and has said why.
-            if batches
-                .send(Ok(std::mem::replace(&mut batch, next)))
-                .is_err()
-            {
-                return;
-            }
-        }
-    }
-    let _ = batches.send(Ok(batch));
-}
-
-type Outcome = Result<StageEnd>;
-
-/// What the vector stage sends: batches, then what was left over.
-enum StageEnd {
-    Batch(Batch<Vectorised>),
-    Unused { vectors: u64, skipped: u64 },
-}
-
-/// Second stage.
-fn vectorise(
-    source: VectorSource,
-    skip_invalid: bool,
-    batches: &Receiver<Result<Batch<Located<Document>>>>,
-    vectorised: &Sender<Outcome>,
-) {
-    let mut stage = Stage::new(source, skip_invalid);
-    for batch in batches {
-        let outcome = batch
-            .and_then(|batch| stage.vectorise(batch))
-            .map(StageEnd::Batch);
-        let failed = outcome.is_err();
-        if vectorised.send(outcome).is_err() || failed {
-            return;
-        }
-    }
-    let _ = vectorised.send(stage.finish());
-}
-
-enum Stage {
-    None,
-    File {
-        join: Box<VectorJoin>,
-        allow_missing: bool,
-    },
-    Model(Box<Encoder>),
-}
-
-impl Stage {
-    fn new(source: VectorSource, skip_invalid: bool) -> Stage {
-        match source {
-            VectorSource::None => Stage::None,
-            VectorSource::File {
-                records,
-                allow_missing,
-                ..
-            } => Stage::File {
-                join: Box::new(VectorJoin::new(*records, skip_invalid)),
-                allow_missing,
-            },
-            VectorSource::Model(encoder) => Stage::Model(encoder),
-        }
-    }
-
-    fn vectorise(&mut self, batch: Batch<Located<Document>>) -> Result<Batch<Vectorised>> {
-        let Batch {
-            items,
-            committed,
-            last_line,
-            skipped,
-        } = batch;
-        let items = match self {
-            Stage::None => items.into_iter().map(without_vector).collect(),
-            Stage::File {
-                join,
-                allow_missing,
-            } => {
-                committed
-                    .iter()
-                    .try_for_each(|id| join.take(id).map(drop))?;
-                joined(join, *allow_missing, items)?
-            }
-            Stage::Model(encoder) => encoded(encoder, items)?,
-        };
-        Ok(Batch {
-            items,
-            committed,
-            last_line,
-            skipped,
-        })
-    }
-
-    fn finish(self) -> Outcome {
-        let Stage::File { mut join, .. } = self else {
-            return Ok(StageEnd::Unused {
-                vectors: 0,
-                skipped: 0,
-            });
-        };
-        let unused = join.finish()?;
-        Ok(StageEnd::Unused {
-            vectors: unused as u64,
-            skipped: join.skipped,
-        })
-    }
-}
-
-fn without_vector(located: Located<Document>) -> Vectorised {
-    Vectorised {
-        document: located.record,
-        vector: SparseVector::default(),
-        is_truncated: false,
-    }
-}
-
-fn joined(
-    join: &mut VectorJoin,
-    allow_missing: bool,
-    documents: Vec<Located<Document>>,
-) -> Result<Vec<Vectorised>> {
-    let one = |located: Located<Document>| -> Result<Vectorised> {
-        let vector = match join.take(&located.record.id)? {
-            Some(vector) => vector,
-            None if allow_missing => SparseVector::default(),
-            None => return Err(missing_vector(&located).into()),
-        };
-        Ok(Vectorised {
-            document: located.record,
-            vector,
-            is_truncated: false,
-        })
-    };
-    documents.into_iter().map(one).collect()
-}
-
-fn missing_vector(located: &Located<Document>) -> InputError {
-    located.place.refuse(format!(
-        "document `{}` has no vector in the vector file; add it, or index such documents without \
-         sparse terms by `--allow-missing-vectors`",
-        located.record.id
-    ))
-}
-
-fn encoded(encoder: &Encoder, documents: Vec<Located<Document>>) -> Result<Vec<Vectorised>> {
-    let vectors = encoding::encode_documents(encoder, &documents)?;
-    let pairs = documents.into_iter().zip(vectors);
-    Ok(pairs
-        .map(|(located, encoded)| Vectorised {
-            document: located.record,
-            vector: encoded.vector,
-            is_truncated: encoded.is_truncated,
-        })
-        .collect())
-}
-
-/// Last stage.
-struct Writer<'a> {
-    sink: Sink,
-    corpus: &'a Corpus,
-    input: Option<InputFile>,
-    commit_every: Duration,
-    progress: &'a mut dyn FnMut(u64),
-    report: IndexReport,
-    last_line: u64,
-}
-
-impl Writer<'_> {
-    fn write_all(&mut self, batches: &Receiver<Outcome>) -> Result<()> {
-        let mut last_commit = Instant::now();
-        for outcome in batches {
-            match outcome? {
-                StageEnd::Batch(batch) => self.write(batch)?,
-                StageEnd::Unused { vectors, skipped } => {
-                    self.report.unused_vectors = vectors;
-                    self.report.skipped_lines += skipped;
-                }
-            }
-            if last_commit.elapsed() >= self.commit_every {
-                self.commit(false)?;
-                last_commit = Instant::now();
-            }
-        }
-        self.commit(true)
-    }
-
-    fn write(&mut self, batch: Batch<Vectorised>) -> Result<()> {
-        for item in batch.items {
-            let id = self.corpus.id_term(&item.document.id);
-            let document = self.corpus.to_tantivy(&item.document);
-            self.sink.put(id, document, &item.vector)?;
-            self.report.documents += 1;
-            let is_empty = self.corpus.laconic().is_some() && item.vector.is_empty();
-            self.report.empty_vectors += u64::from(is_empty);
-            self.report.truncated_texts += u64::from(item.is_truncated);
-        }
-        self.report.resumed_documents += batch.committed.len() as u64;
-        self.report.skipped_lines += batch.skipped;
-        self.last_line = batch.last_line;
-        (self.progress)(self.report.documents);
-        Ok(())
-    }
-
-    fn commit(&mut self, complete: bool) -> Result<()> {
-        let input = self.input.clone();
-        let progress = input.map(|input| Progress::new(input, self.last_line, complete));
-        let payload = progress.map(|progress| progress.to_payload()).transpose()?;
-        self.sink.commit(payload.as_deref())
-    }
-
-    fn finish(mut self, outcome: Result<()>, started: Instant) -> Result<IndexReport> {
-        if let Err(error) = outcome {
-            // The error at hand is the one to report; rolling back is a courtesy to the lock.
-            let _ = self.sink.rollback();
-            return Err(error);
-        }
-        self.sink.add_totals(&mut self.report);
-        self.sink.close()?;
-        self.report.seconds = started.elapsed().as_secs_f64();
-        Ok(self.report)
     }
 }
