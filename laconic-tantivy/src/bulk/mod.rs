@@ -97,14 +97,8 @@ impl BulkWriter {
         let stored = LaconicField::of(&index.schema(), field.field())?;
         stored.identity().check_same(field.identity())?;
         stored.identity().check_model(vectors_of)?;
-        if index
-            .tokenizers()
-            .get(&stored.identity().tokenizer_name())
-            .is_none()
-        {
-            // Tantivy asks for it even though no vector goes through it here.
-            register(&mut index.clone())?;
-        }
+        // Tantivy asks for the tokenizer even though no vector goes through it here.
+        register(&mut index.clone())?;
         let writer = index
             .writer_with_num_threads(1, MIN_MEMORY_BUDGET)
             .map_err(|e| Error::during("opening the index for writing", e))?;
@@ -188,7 +182,8 @@ impl BulkWriter {
     /// beside it (readable from `Index::load_metas`).
     ///
     /// # Errors
-    /// Tantivy's for I/O. The last commit stays.
+    /// Tantivy's for I/O. The last commit stays; only when the very last sync of the folder fails
+    /// is it the new one already, which its payload tells.
     pub fn commit(&mut self, payload: Option<&str>) -> Result<Opstamp, Error> {
         self.check_usable()?;
         self.guarded(|bulk| {
@@ -241,12 +236,6 @@ impl BulkWriter {
     /// What was written so far.
     pub fn totals(&self) -> BulkTotals {
         self.totals
-    }
-
-    /// Tantivy's writer, for its merge policy and for deletes by query. Do not commit or roll
-    /// back through it: the segment under construction would be left out.
-    pub fn index_writer(&self) -> &IndexWriter {
-        &self.writer
     }
 
     fn push(&mut self, document: TantivyDocument, vector: &SparseVector) -> tantivy::Result<()> {
