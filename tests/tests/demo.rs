@@ -2,11 +2,11 @@
 
 use laconic_tests::scratch;
 
-/// The figure in a row of the table, by its place behind the row's name.
+/// The first figure in a row of the table, the nDCG@10; NaN, which is near nothing, without one.
 fn figure(table: &str, row: &str) -> f64 {
     let line = table.lines().find_map(|line| line.strip_prefix(row));
     let figure = line.and_then(|figures| figures.split_whitespace().next()?.parse().ok());
-    figure.unwrap_or_else(|| panic!("no row `{row}` in\n{table}"))
+    figure.unwrap_or(f64::NAN)
 }
 
 #[test]
