@@ -70,12 +70,12 @@ impl LaconicWeight {
     }
 
     fn sweep(&self, reader: &SegmentReader) -> tantivy::Result<Sweep> {
-        let cursors = self
-            .cursors(reader)?
-            .into_iter()
-            .map(|(_, cursor)| cursor)
-            .collect();
-        Ok(Sweep::new(cursors, reader.max_doc()))
+        Ok(Sweep::new(self.bare_cursors(reader)?, reader.max_doc()))
+    }
+
+    fn bare_cursors(&self, reader: &SegmentReader) -> tantivy::Result<Vec<Cursor>> {
+        let cursors = self.cursors(reader)?.into_iter();
+        Ok(cursors.map(|(_, cursor)| cursor).collect())
     }
 
     pub(crate) fn contributions(
@@ -83,6 +83,15 @@ impl LaconicWeight {
         reader: &SegmentReader,
         doc: DocId,
     ) -> tantivy::Result<Vec<TermContribution>> {
+        Ok(self.score_and_contributions(reader, doc)?.1)
+    }
+
+    /// The score of a document and where it comes from, largest contribution first.
+    fn score_and_contributions(
+        &self,
+        reader: &SegmentReader,
+        doc: DocId,
+    ) -> tantivy::Result<(Score, Vec<TermContribution>)> {
         let mut found = Vec::new();
         for (idx, mut cursor) in self.cursors(reader)? {
             if cursor.seek(doc) == doc {
@@ -97,7 +106,8 @@ impl LaconicWeight {
         let contribution = |(idx, impact, part): (usize, u32, u32)| {
             self.contribution(terms[idx], impact, part, sum)
         };
-        Ok(found.into_iter().map(contribution).collect())
+        let contributions = found.into_iter().map(contribution).collect();
+        Ok((self.fixed_point.score_of().score(sum), contributions))
     }
 
     fn contribution(
@@ -118,21 +128,11 @@ impl LaconicWeight {
             share: score_of.score(part) / score_of.score(sum),
         }
     }
-
-    fn score(&self, reader: &SegmentReader, doc: DocId) -> tantivy::Result<Score> {
-        let mut sum = 0u32;
-        for (_, mut cursor) in self.cursors(reader)? {
-            if cursor.seek(doc) == doc {
-                sum = sum.wrapping_add(cursor.contribution());
-            }
-        }
-        Ok(self.fixed_point.score_of().score(sum))
-    }
 }
 
 impl Weight for LaconicWeight {
     fn scorer(&self, reader: &SegmentReader, boost: Score) -> tantivy::Result<Box<dyn Scorer>> {
-        let cursors: Vec<_> = self.cursors(reader)?.into_iter().map(|(_, c)| c).collect();
+        let cursors = self.bare_cursors(reader)?;
         if cursors.is_empty() {
             return Ok(Box::new(EmptyScorer));
         }
@@ -146,12 +146,11 @@ impl Weight for LaconicWeight {
     }
 
     fn explain(&self, reader: &SegmentReader, doc: DocId) -> tantivy::Result<Explanation> {
-        let contributions = self.contributions(reader, doc)?;
+        let (score, contributions) = self.score_and_contributions(reader, doc)?;
         if contributions.is_empty() {
             let message = format!("document {doc} shares no term with the laconic query");
             return Err(TantivyError::InvalidArgument(message));
         }
-        let score = self.score(reader, doc)?;
         let mut explanation =
             Explanation::new("LaconicQuery, sum of impact/scale × query weight", score);
         for part in contributions {
