@@ -11,6 +11,7 @@ use tantivy::query::Query as TantivyQuery;
 use crate::collection::{self, LineReader, VectorScale};
 use crate::corpus::{Corpus, Found};
 use crate::encoding;
+use crate::eval::Run;
 use crate::indexing::to_vector;
 use crate::terminal::UsageError;
 
@@ -102,6 +103,36 @@ impl Retriever<'_> {
         };
         let query = Corpus::filtered(query, self.filter.as_deref());
         self.corpus.top(&self.searcher, query.as_ref(), k)
+    }
+
+    /// The ranked lists of many questions, `k` hits each. With `exclude_self` a document with the
+    /// question's own id is left out. `asked` is called after each question.
+    ///
+    /// # Errors
+    /// As [`ask`](Retriever::ask).
+    pub fn ask_all(
+        &self,
+        questions: &[Question],
+        k: usize,
+        exclude_self: bool,
+        mut asked: impl FnMut(),
+    ) -> Result<Run> {
+        let mut run = Run::default();
+        // One more, as the query itself may take a place; what is out of range stays so.
+        let depth = match k {
+            1..MAX_K => k + usize::from(exclude_self),
+            _ => k,
+        };
+        for question in questions {
+            let found = self.ask(question, depth)?;
+            let kept = found
+                .into_iter()
+                .filter(|hit| !exclude_self || hit.id != question.id);
+            let hits = kept.take(k).map(|Found { id, score, .. }| (id, score));
+            run.insert(&question.id, hits)?;
+            asked();
+        }
+        Ok(run)
     }
 
     /// The learned-sparse query of a question.

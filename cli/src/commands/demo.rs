@@ -13,9 +13,9 @@ use laconic_tantivy::{Identity, ImpactQuantizer};
 use super::Global;
 use super::search::{explain_hit, print_hit};
 use crate::collection::{DEFAULT_LINE_LIMIT, LineReader};
-use crate::corpus::{Corpus, Found};
+use crate::corpus::Corpus;
 use crate::encoding;
-use crate::eval::{Metrics, Qrels, Run, evaluate};
+use crate::eval::{Metrics, Qrels, evaluate};
 use crate::indexing::{IndexJob, IndexReport, VectorSource, open_or_create};
 use crate::retrieval::{Mode, Question, Retriever, read_queries};
 use crate::terminal::{Ending, note, print, progress};
@@ -152,15 +152,7 @@ fn mean(
     global: &Global,
 ) -> Result<Option<Metrics>> {
     let bar = progress("queries", Some(questions.len() as u64), global.quiet);
-    let mut run = Run::default();
-    for question in questions {
-        let found = retriever.ask(question, 1000)?;
-        run.insert(
-            &question.id,
-            found.into_iter().map(|Found { id, score, .. }| (id, score)),
-        )?;
-        bar.inc(1);
-    }
+    let run = retriever.ask_all(questions, 1000, false, || bar.inc(1))?;
     bar.finish_and_clear();
     Ok(evaluate(qrels, &run).mean)
 }

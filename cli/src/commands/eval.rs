@@ -12,9 +12,9 @@ use serde_json::json;
 use super::Global;
 use super::options::QueryOptions;
 use crate::collection::LineReader;
-use crate::corpus::{Corpus, Found};
+use crate::corpus::Corpus;
 use crate::eval::{Metrics, Qrels, Run, RunWriter, evaluate};
-use crate::retrieval::{MAX_K, Question, Retriever};
+use crate::retrieval::{Question, Retriever};
 use crate::terminal::{Ending, UsageError, note, print, print_json, progress};
 
 /// Measure the ranking against relevance judgments, as trec_eval does
@@ -69,7 +69,9 @@ impl Eval {
                                 of its own hits (--exclude-self no keeps it)",
             );
         }
-        let run = self.ask_all(&retriever, &questions, exclude_self, global)?;
+        let bar = progress("queries", Some(questions.len() as u64), global.quiet);
+        let run = retriever.ask_all(&questions, self.k, exclude_self, || bar.inc(1))?;
+        bar.finish_and_clear();
         if let Some(path) = &self.run {
             write_run(path, &run)?;
         }
@@ -118,33 +120,6 @@ impl Eval {
                 Ok(!questions.is_empty())
             }
         }
-    }
-
-    fn ask_all(
-        &self,
-        retriever: &Retriever<'_>,
-        questions: &[Question],
-        exclude_self: bool,
-        global: &Global,
-    ) -> Result<Run> {
-        let bar = progress("queries", Some(questions.len() as u64), global.quiet);
-        let mut run = Run::default();
-        // One more, as the query itself may take a place; what is out of range stays so.
-        let k = match self.k {
-            k @ 1..MAX_K => k + usize::from(exclude_self),
-            k => k,
-        };
-        for question in questions {
-            let found = retriever.ask(question, k)?;
-            let kept = found
-                .into_iter()
-                .filter(|hit| !exclude_self || hit.id != question.id);
-            let hits = kept.take(self.k).map(|Found { id, score, .. }| (id, score));
-            run.insert(&question.id, hits)?;
-            bar.inc(1);
-        }
-        bar.finish_and_clear();
-        Ok(run)
     }
 }
 
