@@ -2,10 +2,11 @@
 //!
 //! [`collection`] reads the files a user hands over (documents, vectors, queries), which are
 //! treated as hostile; [`corpus`] is the index made of them; [`indexing`] fills it and
-//! [`retrieval`] asks it; [`eval`] judges ranked lists as trec_eval does. Each file of
-//! [`commands`] is one sub-command and only connects these.
+//! [`retrieval`] asks it; [`eval`] judges ranked lists as trec_eval does; `bench` measures. Each
+//! file of [`commands`] is one sub-command and only connects these.
 #![forbid(unsafe_code)]
 
+mod bench;
 pub mod collection;
 pub mod commands;
 pub mod corpus;

@@ -14,6 +14,7 @@ use tantivy::postings::BlockSegmentPostings;
 use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{Index, InvertedIndexReader, SegmentReader, TERMINATED, TantivyDocument};
 
+use crate::bounds::check_bounds;
 use crate::vector::MAX_TERM_BYTES;
 use crate::{Error, LaconicField};
 
@@ -47,7 +48,7 @@ pub struct Problem {
 /// Verifies every file's checksum, decodes every posting of every field and every stored
 /// document, and checks the invariants of the laconic fields: terms in order, valid and unique;
 /// documents ascending and inside the segment; impacts between 1 and the quantizer's largest;
-/// counts as recorded. `progress(done, total)` is called after each segment.
+/// counts as recorded; upper bounds equal to the largest impacts under them. `progress(done, total)` is called after each segment.
 ///
 /// The contents of a segment are only read when all of its files are sound. A panic that they
 /// provoke inside Tantivy nevertheless is caught and reported as a problem.
@@ -239,13 +240,13 @@ fn check_contents(
     for (field, entry) in schema.fields().filter(|(_, entry)| entry.is_indexed()) {
         let max_freq = max_frequency(&schema, field);
         let place = format!("{place}, field `{}`", entry.name());
-        check_postings(
-            &*reader.inverted_index(field)?,
-            max_freq,
-            &reader,
-            &place,
-            report,
-        )?;
+        let inverted_index = reader.inverted_index(field)?;
+        check_postings(&inverted_index, max_freq, &reader, &place, report)?;
+        if let Ok(laconic) = LaconicField::of(&schema, field) {
+            for fault in check_bounds(&reader, &inverted_index, &laconic)? {
+                report.problem(&place, fault);
+            }
+        }
     }
     Ok(())
 }

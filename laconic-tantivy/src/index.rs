@@ -5,6 +5,7 @@ use std::path::Path;
 use tantivy::schema::Schema;
 use tantivy::{Index, IndexSettings};
 
+use crate::bounds::{BoundsPlugin, EXTENSION};
 use crate::tokenizer::LaconicTokenizer;
 use crate::{Error, LaconicField};
 
@@ -21,7 +22,8 @@ pub fn create_in_dir(path: impl AsRef<Path>, schema: Schema) -> Result<Index, Er
     std::fs::create_dir_all(path).map_err(|e| Error::during(attempt(), e))?;
     let builder = Index::builder()
         .schema(schema)
-        .settings(IndexSettings::default());
+        .settings(IndexSettings::default())
+        .register_plugin(BoundsPlugin::default().shared());
     let mut index = builder
         .create_in_dir(path)
         .map_err(|e| Error::during(attempt(), e))?;
@@ -61,6 +63,7 @@ pub fn open_in_dir(path: impl AsRef<Path>) -> Result<Index, Error> {
 /// laconic field cannot have.
 pub fn register(index: &mut Index) -> Result<Vec<LaconicField>, Error> {
     let fields = LaconicField::all(&index.schema())?;
+    register_bounds(index)?;
     for field in &fields {
         let name = field.identity().tokenizer_name();
         if index.tokenizers().get(&name).is_none() {
@@ -69,4 +72,18 @@ pub fn register(index: &mut Index) -> Result<Vec<LaconicField>, Error> {
         }
     }
     Ok(fields)
+}
+
+/// Tantivy insists that an index is written with exactly the components it was created with.
+fn register_bounds(index: &mut Index) -> Result<(), Error> {
+    let metas = index.load_metas();
+    let metas = metas.map_err(|e| Error::during("reading meta.json", e))?;
+    let mut wanted = metas.persisted_custom_extensions.iter();
+    let wanted = wanted.any(|extension| extension == EXTENSION);
+    let mut plugins = index.custom_plugins().iter();
+    let registered = plugins.any(|plugin| plugin.extensions().contains(&EXTENSION));
+    if wanted && !registered {
+        index.register_plugin(BoundsPlugin::default().shared());
+    }
+    Ok(())
 }

@@ -54,19 +54,23 @@
 //! document: Tantivy adds up the impacts of several.
 #![forbid(unsafe_code)]
 
+mod bounds;
 mod bulk;
 mod check;
 mod error;
 mod field;
 mod identity;
 mod index;
+mod postings;
 mod quantizer;
 mod query;
+mod reorder;
 mod stats;
 mod tokenizer;
 mod vector;
 mod vector_json;
 
+pub use bounds::BoundsPlugin;
 pub use bulk::{BulkTotals, BulkWriter, MIN_MEMORY_BUDGET};
 pub use check::{CheckReport, Problem, check};
 pub use error::Error;
@@ -74,7 +78,11 @@ pub use field::{LaconicField, text_options};
 pub use identity::{Identity, ModelIdentity};
 pub use index::{create_in_dir, open_in_dir, register};
 pub use quantizer::{ImpactQuantizer, QuantizationLoss};
-pub use query::{LaconicQuery, TermContribution, exhaustive_top_k};
+pub use query::{
+    Approximation, LaconicQuery, LaconicTopK, SearchWork, TermContribution, TopHits,
+    exhaustive_top_k,
+};
+pub use reorder::{OptimizeOptions, OptimizeProgress, OptimizeReport, OptimizeStep, optimize};
 pub use stats::{FieldStats, IndexStats};
 pub use tokenizer::LaconicTokenizer;
 pub use vector::{MAX_TERM_BYTES, MAX_TERMS, SparseVector};

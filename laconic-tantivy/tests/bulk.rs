@@ -606,7 +606,8 @@ fn plain_tantivy_programs_do_no_harm() {
     };
     let fields = Fields::new(identity.clone());
     let folder = tempfile::tempdir().unwrap();
-    let index = create_in_dir(folder.path(), fields.schema.clone()).unwrap();
+    let mut index = Index::create_in_dir(folder.path(), fields.schema.clone()).unwrap();
+    register(&mut index).unwrap();
     let vectors = vectors(60);
     for part in [0..20, 20..40, 40..60] {
         fields.add_by_bulk(&index, part.map(|ord: u64| (ord, &vectors[ord as usize])));
@@ -637,6 +638,34 @@ fn plain_tantivy_programs_do_no_harm() {
         expected_scores(kept, &laconic, &query)
     );
     assert_clean(&index);
+}
+
+/// An index with bounds can be searched, but not written, by a program that knows nothing of
+/// them: Tantivy insists on every component.
+#[test]
+fn plain_tantivy_programs_may_not_drop_the_bounds() {
+    let fields = Fields::new(Identity::default());
+    let folder = tempfile::tempdir().unwrap();
+    let index = create_in_dir(folder.path(), fields.schema.clone()).unwrap();
+    let vectors = vectors(20);
+    fields.add_by_bulk(&index, (0..).zip(&vectors));
+    drop(index);
+
+    let mut plain = Index::open_in_dir(folder.path()).unwrap();
+    let writer = plain.writer_with_num_threads::<TantivyDocument>(1, MIN_MEMORY_BUDGET);
+    assert!(writer.is_err());
+    let query = vector((0..30).map(|n| (format!("Ġt{n}"), 1.0)));
+    let expected = expected_scores((0..).zip(&vectors), &fields.laconic, &query);
+    assert_eq!(scores(&plain, &fields.laconic, &query), expected);
+
+    register(&mut plain).unwrap();
+    let mut writer = plain_writer(&plain);
+    writer.delete_term(fields.id_term(7));
+    writer.commit().unwrap();
+    writer.wait_merging_threads().unwrap();
+    merge_all(&plain);
+    assert_clean(&plain);
+    assert_eq!(live_ords(&plain).len(), 19);
 }
 
 /// After `register`, an index opened by plain Tantivy calls takes vectors as text.

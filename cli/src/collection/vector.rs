@@ -50,7 +50,7 @@ impl VectorScale {
         clippy::cast_possible_truncation,
         reason = "rounds; what is too large is refused later"
     )]
-    fn weight(self, number: f64) -> f32 {
+    pub(crate) fn weight(self, number: f64) -> f32 {
         (number / self.0) as f32
     }
 }

@@ -1,11 +1,13 @@
 //! The sub-commands, one file each.
 
+mod bench;
 mod check;
 mod demo;
 mod encode;
 mod eval;
 mod index;
 mod info;
+mod optimize;
 mod options;
 mod search;
 
@@ -57,7 +59,9 @@ enum Command {
     Eval(eval::Eval),
     Encode(encode::Encode),
     Info(info::Info),
+    Optimize(optimize::Optimize),
     Check(check::Check),
+    Bench(bench::Bench),
 }
 
 impl Laconic {
@@ -74,7 +78,9 @@ impl Laconic {
             Command::Eval(command) => command.run(&global),
             Command::Encode(command) => command.run(&global),
             Command::Info(command) => command.run(&global),
+            Command::Optimize(command) => command.run(&global),
             Command::Check(command) => command.run(&global),
+            Command::Bench(command) => command.run(&global),
         }
     }
 }

@@ -9,6 +9,7 @@ use tantivy::{Index, IndexWriter, Opstamp, Segment, TantivyDocument};
 
 use super::impacts::ImpactBuffer;
 use super::splice::{copy_component, splice_field};
+use crate::bounds::{EXTENSION, write_bounds};
 use crate::{LaconicField, QuantizationLoss, SparseVector};
 
 /// Builds a segment in memory: Tantivy's own writer indexes every other field into a scratch
@@ -99,6 +100,7 @@ impl SegmentBuilder {
                 copy_component(&self.scratch_segment, &target, component)?;
             }
         }
+        write_bounds(&target)?;
         let meta: SegmentMeta = target.meta().clone();
         meta.untrack_temp_docstore();
         index_writer.add_segment(meta)
@@ -118,7 +120,7 @@ fn scratch_index(index: &Index, directory: RamDirectory) -> tantivy::Result<Inde
     builder.open_or_create(directory)
 }
 
-/// Every file of a segment but the three of the inverted index.
+/// Every file of a segment but the three of the inverted index and the bounds.
 fn other_components(index: &Index) -> Vec<SegmentComponent> {
     let mut components = vec![
         SegmentComponent::FieldNorms,
@@ -126,7 +128,7 @@ fn other_components(index: &Index) -> Vec<SegmentComponent> {
         SegmentComponent::Store,
     ];
     for plugin in index.custom_plugins() {
-        let extensions = plugin.extensions().iter();
+        let extensions = plugin.extensions().iter().filter(|ext| **ext != EXTENSION);
         components.extend(extensions.map(|ext| SegmentComponent::Custom((*ext).to_owned())));
     }
     components

@@ -93,6 +93,20 @@ impl ScoreOf {
         sum as f32 * self.unit
     }
 
+    /// A sum that no document of at least this score falls below, and as large as can be told
+    /// without a search: within the rounding of one score.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "scores are positive; a sum rounded up to 2^32 saturates"
+    )]
+    pub(crate) fn smallest_sum_near(self, score: f32) -> u32 {
+        // Whole again: the unit is a power of two. Half the distance of two floats of this size
+        // is at most the sum's top eight bits.
+        let sum = (score / self.unit) as u32;
+        (sum - (sum >> 24)).max(1)
+    }
+
     /// The smallest sum of a matching document whose score exceeds `threshold`; `None` when no
     /// sum does.
     pub(crate) fn smallest_sum_above(self, threshold: f32) -> Option<u32> {

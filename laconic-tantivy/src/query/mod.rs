@@ -1,10 +1,15 @@
 //! [`LaconicQuery`] and Tantivy's three traits: query → weight → scorer.
 
-mod cursor;
+mod best;
+mod collect;
 mod exhaustive;
 mod fixed_point;
+mod pruned;
 mod scorer;
+mod segment;
 mod sweep;
+mod top_k;
+mod two_step;
 mod weight;
 
 use std::sync::Arc;
@@ -16,6 +21,7 @@ use tantivy::schema::Field;
 use crate::{LaconicField, ModelIdentity, SparseVector};
 
 pub use exhaustive::exhaustive_top_k;
+pub use top_k::{Approximation, LaconicTopK, SearchWork, TopHits};
 pub use weight::TermContribution;
 
 use weight::LaconicWeight;
@@ -59,17 +65,20 @@ pub struct LaconicQuery {
 impl LaconicQuery {
     /// A query with `vector` on `field`.
     pub fn new(field: &LaconicField, vector: SparseVector) -> LaconicQuery {
-        let field = field.field();
-        let terms = vector
-            .iter()
-            .map(|(term, _)| Term::from_field_text(field, term))
-            .collect();
-        LaconicQuery {
-            field,
-            vector: Arc::new(vector),
-            terms,
+        let mut query = LaconicQuery {
+            field: field.field(),
+            vector: Arc::default(),
+            terms: Arc::new([]),
             model: None,
-        }
+        };
+        query.set_vector(vector);
+        query
+    }
+
+    fn set_vector(&mut self, vector: SparseVector) {
+        let term = |(term, _)| Term::from_field_text(self.field, term);
+        self.terms = vector.iter().map(term).collect();
+        self.vector = Arc::new(vector);
     }
 
     /// States which model made the vector; searching an index of another model is then refused.

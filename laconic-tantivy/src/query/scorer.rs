@@ -4,8 +4,8 @@
 use tantivy::query::Scorer;
 use tantivy::{DocId, DocSet, Score, TERMINATED};
 
-use super::cursor::Cursor;
 use super::fixed_point::ScoreOf;
+use crate::postings::Cursor;
 
 /// Smallest and largest look-ahead of `advance`, in documents.
 ///
@@ -59,15 +59,17 @@ impl LaconicScorer {
         self.sums.clear();
         self.doc = self
             .cursors
-            .iter()
+            .iter_mut()
             .map(Cursor::doc)
             .min()
             .unwrap_or(TERMINATED);
-        let here = self
-            .cursors
-            .iter()
-            .filter(|cursor| cursor.doc() == self.doc);
-        self.sum = here.fold(0u32, |sum, cursor| sum.wrapping_add(cursor.contribution()));
+        let doc = self.doc;
+        let contribution = |cursor: &mut Cursor| match cursor.doc() == doc {
+            true => cursor.contribution(),
+            false => 0,
+        };
+        let sum = |sum: u32, cursor| sum.wrapping_add(contribution(cursor));
+        self.sum = self.cursors.iter_mut().fold(0, sum);
         self.doc
     }
 
@@ -90,7 +92,7 @@ impl LaconicScorer {
     fn fill_window(&mut self, from: DocId) -> DocId {
         self.cursors
             .retain_mut(|cursor| cursor.seek(from) != TERMINATED);
-        let Some(start) = self.cursors.iter().map(Cursor::doc).min() else {
+        let Some(start) = self.cursors.iter_mut().map(Cursor::doc).min() else {
             return self.terminate();
         };
         let len = self

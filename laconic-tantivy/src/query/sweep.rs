@@ -1,82 +1,57 @@
-//! [`Sweep`]: windowed term-at-a-time evaluation of a whole segment.
+//! [`Sweep`]: windowed term-at-a-time evaluation of everything.
 //!
 //! Exhaustive, and several times faster than a document-at-a-time union: the accumulators of a
 //! window stay in cache while each posting list runs through it block by block.
 
-use tantivy::{DocId, TERMINATED};
+use std::ops::Range;
 
-use super::cursor::Cursor;
+use tantivy::DocId;
+
+use super::collect::Collect;
+use super::top_k::SearchWork;
+use crate::postings::Cursor;
 
 /// Documents per window: 128 KiB of accumulators, which fit the second-level cache of every
 /// core of the last decade. `benches/search.rs` compares sizes.
 pub(crate) const WINDOW: usize = 1 << 15;
 
-/// Documents looked at together when searching a window for large sums; one vectorised maximum
-/// settles most groups.
-const GROUP: usize = 64;
-
-/// Evaluation of one query over one segment.
+/// Evaluation of one query over a range of documents of one segment.
 pub(crate) struct Sweep {
     cursors: Vec<Cursor>,
-    max_doc: DocId,
+    docs: Range<DocId>,
 }
 
 impl Sweep {
-    pub(crate) fn new(cursors: Vec<Cursor>, max_doc: DocId) -> Sweep {
-        Sweep { cursors, max_doc }
+    pub(crate) fn new(mut cursors: Vec<Cursor>, docs: Range<DocId>) -> Sweep {
+        if docs.start > 0 {
+            for cursor in &mut cursors {
+                cursor.seek(docs.start);
+            }
+        }
+        Sweep { cursors, docs }
     }
 
-    /// Calls `visit(doc, sum)` for every matching document in ascending order.
-    pub(crate) fn for_each(self, mut visit: impl FnMut(DocId, u32)) {
-        self.for_each_at_least(1, |doc, sum| {
-            visit(doc, sum);
-            Some(1)
-        });
-    }
-
-    /// Calls `visit(doc, sum)` in ascending order for every document whose sum is at least the
-    /// current minimum: `min_sum` at first, then what `visit` last returned. Stops when that is
-    /// `None`.
-    pub(crate) fn for_each_at_least(
-        mut self,
-        min_sum: u32,
-        mut visit: impl FnMut(DocId, u32) -> Option<u32>,
-    ) {
-        let mut min_sum = min_sum.max(1);
-        let mut sums = vec![0u32; WINDOW.min(self.max_doc as usize)];
+    /// Offers every matching document to `collector`.
+    pub(crate) fn collect(mut self, collector: &mut impl Collect) -> SearchWork {
+        let mut work = SearchWork::default();
+        let mut sums = vec![0u32; WINDOW.min(self.docs.len())];
         while let Some(start) = self.next_start() {
+            if collector.min_sum() == u32::MAX {
+                break;
+            }
+            let sums = &mut sums[..WINDOW.min((self.docs.end - start) as usize)];
             for cursor in &mut self.cursors {
-                cursor.accumulate(start, &mut sums);
+                work.postings_scored += cursor.accumulate(start, sums) as u64;
             }
-            match visit_window(start, &sums, min_sum, &mut visit) {
-                Some(raised) => min_sum = raised,
-                None => return,
-            }
+            collector.collect(start, sums);
             sums.fill(0);
         }
+        work
     }
 
     /// Where the next window begins: windows without any posting are never touched.
-    fn next_start(&self) -> Option<DocId> {
-        let start = self.cursors.iter().map(Cursor::doc).min()?;
-        (start < self.max_doc && start != TERMINATED).then_some(start)
+    fn next_start(&mut self) -> Option<DocId> {
+        let start = self.cursors.iter_mut().map(Cursor::doc).min()?;
+        (start < self.docs.end).then_some(start)
     }
-}
-
-fn visit_window(
-    start: DocId,
-    sums: &[u32],
-    mut min_sum: u32,
-    visit: &mut impl FnMut(DocId, u32) -> Option<u32>,
-) -> Option<u32> {
-    for (group_start, group) in (start..).step_by(GROUP).zip(sums.chunks(GROUP)) {
-        if group.iter().fold(0, |max, &sum| max.max(sum)) >= min_sum {
-            for (doc, &sum) in (group_start..).zip(group) {
-                if sum >= min_sum {
-                    min_sum = visit(doc, sum)?;
-                }
-            }
-        }
-    }
-    Some(min_sum)
 }

@@ -1,16 +1,21 @@
 //! [`LaconicWeight`]: a laconic query tied to a schema.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tantivy::query::{EmptyScorer, Explanation, Scorer, Weight};
-use tantivy::schema::{Field, IndexRecordOption};
+use tantivy::schema::Field;
 use tantivy::{COLLECT_BLOCK_BUFFER_LEN, DocId, Score, SegmentReader, TantivyError, Term};
 
-use super::cursor::Cursor;
-use super::fixed_point::FixedPoint;
+use super::collect::{Callback, Collect};
+use super::fixed_point::{FixedPoint, ScoreOf};
 use super::scorer::LaconicScorer;
-use super::sweep::Sweep;
+use super::segment::{Evaluation, EvaluationMode, SegmentTerms};
+use crate::postings::{Cursor, FieldReader, QueryTerm};
 use crate::{Error, ImpactQuantizer, LaconicField, SparseVector};
+
+/// A collector does not tell how many documents it wants.
+const ASSUMED_K: usize = 10;
 
 pub(crate) struct LaconicWeight {
     field: Field,
@@ -18,6 +23,21 @@ pub(crate) struct LaconicWeight {
     vector: Arc<SparseVector>,
     terms: Arc<[Term]>,
     fixed_point: FixedPoint,
+}
+
+/// A laconic field of a segment, held open, with the terms of a query.
+pub(crate) struct OpenSegment<'r> {
+    pub(crate) reader: &'r SegmentReader,
+    field_reader: Arc<FieldReader>,
+    found: Vec<QueryTerm>,
+}
+
+impl OpenSegment<'_> {
+    /// Postings of the query terms.
+    pub(crate) fn n_postings(&self) -> u64 {
+        let doc_freqs = self.found.iter().map(|term| term.list.doc_freq());
+        doc_freqs.map(u64::from).sum()
+    }
 }
 
 /// What one term adds to one document's score.
@@ -54,28 +74,70 @@ impl LaconicWeight {
         })
     }
 
-    /// Cursors of the query terms that occur in the segment, with their place in the query.
-    fn cursors(&self, reader: &SegmentReader) -> tantivy::Result<Vec<(usize, Cursor)>> {
-        let inverted_index = reader.inverted_index(self.field)?;
-        let mut cursors = Vec::with_capacity(self.terms.len());
-        for (idx, term) in self.terms.iter().enumerate() {
-            let option = IndexRecordOption::WithFreqs;
-            if let Some(postings) = inverted_index.read_block_postings(term, option)? {
-                let query_weight = self.fixed_point.query_weights[idx];
-                let max_impact = self.quantizer.max_impact();
-                cursors.push((idx, Cursor::new(postings, query_weight, max_impact)));
-            }
+    /// Opens the field in a segment and looks the query terms up.
+    pub(crate) fn open<'r>(&self, reader: &'r SegmentReader) -> tantivy::Result<OpenSegment<'r>> {
+        let (field_reader, inverted_index) = FieldReader::open(reader, self.field)?;
+        let found = field_reader.query_terms(&inverted_index, &self.terms)?;
+        Ok(OpenSegment {
+            reader,
+            field_reader,
+            found,
+        })
+    }
+
+    fn segment_terms(&self, found: Vec<QueryTerm>) -> SegmentTerms<'_> {
+        SegmentTerms {
+            found,
+            query_weights: &self.fixed_point.query_weights,
+            max_impact: self.quantizer.max_impact(),
         }
-        Ok(cursors)
     }
 
-    fn sweep(&self, reader: &SegmentReader) -> tantivy::Result<Sweep> {
-        Ok(Sweep::new(self.bare_cursors(reader)?, reader.max_doc()))
+    /// Prepares the evaluation of some documents of an open segment.
+    pub(crate) fn evaluation<'a>(
+        &self,
+        segment: &'a OpenSegment<'_>,
+        docs: Range<DocId>,
+        mode: EvaluationMode,
+    ) -> Evaluation<'a> {
+        let terms = self.segment_terms(segment.found.clone());
+        Evaluation::choose(terms, &segment.field_reader, docs, mode)
     }
 
-    fn bare_cursors(&self, reader: &SegmentReader) -> tantivy::Result<Vec<Cursor>> {
-        let cursors = self.cursors(reader)?.into_iter();
-        Ok(cursors.map(|(_, cursor)| cursor).collect())
+    /// Offers every document of a segment that can matter to `collector`.
+    fn collect(
+        &self,
+        reader: &SegmentReader,
+        mode: EvaluationMode,
+        collector: &mut impl Collect,
+    ) -> tantivy::Result<()> {
+        let segment = self.open(reader)?;
+        let evaluation = self.evaluation(&segment, 0..reader.max_doc(), mode);
+        evaluation.collect(collector);
+        Ok(())
+    }
+
+    /// Calls `visit` for every matching document, in ascending order.
+    fn for_each_sum(
+        &self,
+        reader: &SegmentReader,
+        mut visit: impl FnMut(DocId, u32),
+    ) -> tantivy::Result<()> {
+        let mut all = Callback::new(1, |doc, sum| {
+            visit(doc, sum);
+            1
+        });
+        self.collect(reader, EvaluationMode::Exhaustive, &mut all)
+    }
+
+    pub(crate) fn score_of(&self) -> ScoreOf {
+        self.fixed_point.score_of()
+    }
+
+    /// Cursors of the query terms that occur in the segment.
+    pub(crate) fn cursors(&self, reader: &SegmentReader) -> tantivy::Result<Vec<Cursor>> {
+        let found = self.open(reader)?.found;
+        Ok(self.segment_terms(found).into_cursors())
     }
 
     pub(crate) fn contributions(
@@ -93,9 +155,11 @@ impl LaconicWeight {
         doc: DocId,
     ) -> tantivy::Result<(Score, Vec<TermContribution>)> {
         let mut found = Vec::new();
-        for (idx, mut cursor) in self.cursors(reader)? {
+        for term in self.open(reader)?.found {
+            let query_weight = self.fixed_point.query_weights[term.idx];
+            let mut cursor = Cursor::new(term.list, query_weight, self.quantizer.max_impact());
             if cursor.seek(doc) == doc {
-                found.push((idx, cursor.impact(), cursor.contribution()));
+                found.push((term.idx, cursor.impact(), cursor.contribution()));
             }
         }
         let sum = found
@@ -132,7 +196,7 @@ impl LaconicWeight {
 
 impl Weight for LaconicWeight {
     fn scorer(&self, reader: &SegmentReader, boost: Score) -> tantivy::Result<Box<dyn Scorer>> {
-        let cursors = self.bare_cursors(reader)?;
+        let cursors = self.cursors(reader)?;
         if cursors.is_empty() {
             return Ok(Box::new(EmptyScorer));
         }
@@ -170,9 +234,9 @@ impl Weight for LaconicWeight {
     fn count(&self, reader: &SegmentReader) -> tantivy::Result<u32> {
         let alive = reader.alive_bitset();
         let mut count = 0u32;
-        self.sweep(reader)?.for_each(|doc, _| {
+        self.for_each_sum(reader, |doc, _| {
             count += u32::from(alive.is_none_or(|alive| alive.is_alive(doc)));
-        });
+        })?;
         Ok(count)
     }
 
@@ -182,9 +246,7 @@ impl Weight for LaconicWeight {
         callback: &mut dyn FnMut(DocId, Score),
     ) -> tantivy::Result<()> {
         let score_of = self.fixed_point.score_of();
-        self.sweep(reader)?
-            .for_each(|doc, sum| callback(doc, score_of.score(sum)));
-        Ok(())
+        self.for_each_sum(reader, |doc, sum| callback(doc, score_of.score(sum)))
     }
 
     fn for_each_no_score(
@@ -193,13 +255,13 @@ impl Weight for LaconicWeight {
         callback: &mut dyn FnMut(&[DocId]),
     ) -> tantivy::Result<()> {
         let mut buffer = Vec::with_capacity(COLLECT_BLOCK_BUFFER_LEN);
-        self.sweep(reader)?.for_each(|doc, _| {
+        self.for_each_sum(reader, |doc, _| {
             buffer.push(doc);
             if buffer.len() == COLLECT_BLOCK_BUFFER_LEN {
                 callback(&buffer);
                 buffer.clear();
             }
-        });
+        })?;
         callback(&buffer);
         Ok(())
     }
@@ -211,19 +273,26 @@ impl Weight for LaconicWeight {
         callback: &mut dyn FnMut(DocId, Score) -> Score,
     ) -> tantivy::Result<()> {
         let score_of = self.fixed_point.score_of();
-        let Some(min_sum) = score_of.smallest_sum_above(threshold) else {
-            return Ok(());
-        };
-        let (mut threshold, mut min_sum) = (threshold, Some(min_sum));
-        self.sweep(reader)?
-            .for_each_at_least(min_sum.unwrap_or(1), |doc, sum| {
-                let raised = callback(doc, score_of.score(sum));
+        let smallest_sum = |threshold| score_of.smallest_sum_above(threshold).unwrap_or(u32::MAX);
+        let (mut threshold, mut min_sum) = (threshold, smallest_sum(threshold));
+        let mut collector = Callback::new(min_sum, |doc, sum| {
+            let score = score_of.score(sum);
+            // Nothing is above a threshold that no sum exceeds, not even the largest sum.
+            if score > threshold {
+                let raised = callback(doc, score);
                 if raised != threshold {
                     threshold = raised;
-                    min_sum = score_of.smallest_sum_above(threshold);
+                    min_sum = smallest_sum(threshold);
                 }
-                min_sum
-            });
-        Ok(())
+            }
+            min_sum
+        });
+        self.collect(
+            reader,
+            EvaluationMode::Pruned {
+                n_wanted: ASSUMED_K,
+            },
+            &mut collector,
+        )
     }
 }

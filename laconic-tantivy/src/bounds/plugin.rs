@@ -1,0 +1,184 @@
+//! [`BoundsPlugin`]: the component in Tantivy's life of a segment.
+
+use std::any::Any;
+use std::io;
+use std::sync::Arc;
+
+use tantivy::directory::CompositeWrite;
+use tantivy::index::SegmentComponent;
+use tantivy::indexer::doc_id_mapping::DocIdMapping;
+use tantivy::schema::Schema;
+use tantivy::schema::document::ErasedDocument;
+use tantivy::{
+    DocId, PluginMergeContext, PluginWriter, PluginWriterContext, Segment, SegmentPlugin,
+    SegmentReader,
+};
+
+use super::BoundsBuilder;
+use crate::LaconicField;
+use crate::postings::{Cursor, FieldReader};
+
+/// Extension of the component's file.
+pub(crate) const EXTENSION: &str = "laconic";
+
+/// Keeps upper bounds of impacts beside every segment, by which search leaves out what cannot
+/// be among the best.
+///
+/// [`create_in_dir`](crate::create_in_dir) and [`register`](crate::register) see to it. To create
+/// an index by Tantivy's own `IndexBuilder`, give it
+/// `register_plugin(BoundsPlugin::default().shared())`: Tantivy fixes the set of components when
+/// an index is created. Options hold for the segments that this process writes.
+#[derive(Debug, Clone, Copy)]
+pub struct BoundsPlugin {
+    share: f32,
+    min_postings: u32,
+}
+
+impl Default for BoundsPlugin {
+    fn default() -> BoundsPlugin {
+        BoundsPlugin {
+            share: 0.25,
+            min_postings: 1536,
+        }
+    }
+}
+
+impl BoundsPlugin {
+    /// Most bytes of bounds per byte of the postings they cover; 0.25 by default. More make
+    /// search faster in segments whose documents are well ordered.
+    #[must_use]
+    pub fn share(mut self, share: f32) -> BoundsPlugin {
+        self.share = share;
+        self
+    }
+
+    /// Fewest postings of a term with bounds; 1536 by default. Terms of fewer are read as a whole,
+    /// which gives exact bounds.
+    #[must_use]
+    pub fn min_postings(mut self, min_postings: u32) -> BoundsPlugin {
+        self.min_postings = min_postings;
+        self
+    }
+
+    /// The plugin, as Tantivy wants it.
+    #[must_use]
+    pub fn shared(self) -> Arc<dyn SegmentPlugin> {
+        Arc::new(self)
+    }
+}
+
+impl SegmentPlugin for BoundsPlugin {
+    fn extensions(&self) -> &[&str] {
+        &[EXTENSION]
+    }
+
+    fn create_writer(&self, _: &PluginWriterContext<'_>) -> tantivy::Result<Box<dyn PluginWriter>> {
+        Ok(Box::new(BoundsWriter {
+            plugin: *self,
+            n_docs: 0,
+        }))
+    }
+
+    fn merge(&self, context: PluginMergeContext<'_>) -> tantivy::Result<()> {
+        let n_docs = context.readers.iter().map(SegmentReader::num_docs).sum();
+        self.write(&context.target_segment.clone().with_max_doc(n_docs))
+    }
+}
+
+/// Only counts while documents come in: the bounds are read off the finished postings.
+struct BoundsWriter {
+    plugin: BoundsPlugin,
+    n_docs: DocId,
+}
+
+impl PluginWriter for BoundsWriter {
+    fn add_document(
+        &mut self,
+        _: DocId,
+        _: &dyn ErasedDocument,
+        _: &Schema,
+    ) -> tantivy::Result<()> {
+        self.n_docs += 1;
+        Ok(())
+    }
+
+    fn serialize(
+        self: Box<Self>,
+        segment: &Segment,
+        _: Option<&DocIdMapping>,
+    ) -> tantivy::Result<()> {
+        // A segment that is just being written does not know its size yet.
+        if segment.meta().max_doc() > 0 {
+            return self.plugin.write(segment);
+        }
+        self.plugin
+            .write(&segment.clone().with_max_doc(self.n_docs))
+    }
+
+    fn mem_usage(&self) -> usize {
+        0
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+/// Writes the component of a segment whose other files are finished, if its index has one.
+pub(crate) fn write_bounds(segment: &Segment) -> tantivy::Result<()> {
+    let mut plugins = segment.index().custom_plugins().iter();
+    let Some(plugin) = plugins.find(|plugin| plugin.extensions().contains(&EXTENSION)) else {
+        return Ok(());
+    };
+    let context = PluginWriterContext {
+        segment,
+        memory_budget_in_bytes: 0,
+    };
+    plugin.create_writer(&context)?.serialize(segment, None)
+}
+
+impl BoundsPlugin {
+    /// Writes the component of a segment whose other files are finished.
+    fn write(self, segment: &Segment) -> tantivy::Result<()> {
+        let fields = LaconicField::all(&segment.schema()).map_err(into_tantivy)?;
+        let reader = SegmentReader::open(segment)?;
+        let bounds = fields.iter().map(|field| self.bounds_of(&reader, field));
+        let bounds = bounds.collect::<tantivy::Result<Vec<_>>>()?;
+        let component = SegmentComponent::Custom(EXTENSION.to_owned());
+        let mut composite = CompositeWrite::wrap(segment.open_write(component)?);
+        for (field, bounds) in fields.iter().zip(bounds) {
+            bounds.write(composite.for_field(field.field()))?;
+        }
+        Ok(composite.close()?)
+    }
+
+    fn bounds_of(
+        self,
+        reader: &SegmentReader,
+        field: &LaconicField,
+    ) -> tantivy::Result<BoundsBuilder> {
+        let (field_reader, inverted_index) = FieldReader::open(reader, field.field())?;
+        let mut bounds = BoundsBuilder::new(reader.max_doc(), self.share, self.min_postings);
+        let mut terms = inverted_index.terms().stream()?;
+        while terms.advance() {
+            let info = terms.value();
+            if bounds.wants(info.doc_freq) {
+                let list = field_reader.list(info)?;
+                let max_impact = field.identity().quantizer.max_impact();
+                Cursor::new(list, 1, max_impact).for_each(|doc, impact| {
+                    bounds.posting(doc, u8::try_from(impact).unwrap_or(u8::MAX));
+                });
+                bounds.finish_row(info.doc_freq, &info.postings_range);
+            }
+        }
+        Ok(bounds)
+    }
+}
+
+fn into_tantivy(error: crate::Error) -> tantivy::TantivyError {
+    io::Error::other(error).into()
+}

@@ -1,0 +1,261 @@
+//! [`Cursor`]: a position in one posting list, with the query weight of its term.
+
+use tantivy::{DocId, TERMINATED};
+
+use super::list::{BLOCK_LEN, PostingList, Skip};
+
+/// A position in the posting list of one query term. Moves forwards only.
+pub(crate) struct Cursor {
+    list: PostingList,
+    /// The current block; `n_packed` is the rest, larger numbers are past the end.
+    block: usize,
+    /// Of the current block, if it is bit-packed.
+    skip: Option<Skip>,
+    /// First byte of the current block.
+    offset: usize,
+    /// Last document of the block before.
+    before: DocId,
+    /// The documents of the current block are in `docs`, its frequencies in `freqs`.
+    has_docs: bool,
+    has_freqs: bool,
+    /// Postings of the current block, and the current one.
+    len: usize,
+    idx: usize,
+    query_weight: u32,
+    /// Larger frequencies can only come from a field given twice in one document, which the
+    /// sums of `FixedPoint` have no room for.
+    max_impact: u32,
+    docs: [u32; BLOCK_LEN],
+    freqs: [u32; BLOCK_LEN],
+}
+
+impl Cursor {
+    pub(crate) fn new(list: PostingList, query_weight: u32, max_impact: u8) -> Cursor {
+        Cursor {
+            block: 0,
+            skip: list.skip(0),
+            list,
+            offset: 0,
+            before: 0,
+            has_docs: false,
+            has_freqs: false,
+            len: 0,
+            idx: 0,
+            query_weight,
+            max_impact: u32::from(max_impact),
+            docs: [0; BLOCK_LEN],
+            freqs: [0; BLOCK_LEN],
+        }
+    }
+
+    /// Back to the first posting.
+    pub(crate) fn rewind(&mut self) {
+        self.enter(0, 0, 0);
+    }
+
+    /// The document it stands on, `TERMINATED` past the last.
+    #[inline]
+    pub(crate) fn doc(&mut self) -> DocId {
+        self.load_docs();
+        self.docs[..self.len]
+            .get(self.idx)
+            .copied()
+            .unwrap_or(TERMINATED)
+    }
+
+    /// Number of postings of the list, deleted documents included.
+    pub(crate) fn doc_freq(&self) -> u32 {
+        self.list.doc_freq()
+    }
+
+    /// The current document's impact; meaningless past the last.
+    pub(crate) fn impact(&mut self) -> u32 {
+        self.load_docs();
+        self.load_freqs();
+        self.freqs[self.idx % BLOCK_LEN].min(self.max_impact)
+    }
+
+    /// The current document's share of the sum.
+    pub(crate) fn contribution(&mut self) -> u32 {
+        self.impact().wrapping_mul(self.query_weight)
+    }
+
+    /// Goes to the first document at or after `target`, forwards only.
+    #[inline]
+    pub(crate) fn seek(&mut self, target: DocId) -> DocId {
+        self.skip_to(target);
+        self.load_docs();
+        let docs = &self.docs[..self.len];
+        let ahead = docs.get(self.idx..).unwrap_or_default();
+        self.idx += ahead.partition_point(|&doc| doc < target);
+        if self.idx < self.len {
+            return self.docs[self.idx];
+        }
+        if self.skip.is_some() {
+            // Only a skip entry that lies about its block leads here.
+            self.next_block();
+            return self.seek(target);
+        }
+        TERMINATED
+    }
+
+    /// Goes to the block where `target` would be, decoding nothing.
+    #[inline]
+    fn skip_to(&mut self, target: DocId) {
+        while let Some(skip) = self.skip
+            && skip.last_doc < target
+        {
+            self.next_block();
+        }
+    }
+
+    #[inline]
+    fn next_block(&mut self) {
+        if let Some(skip) = self.skip {
+            self.enter(self.block + 1, self.offset + skip.len(), skip.last_doc);
+        } else {
+            // Behind the rest there is nothing.
+            self.has_docs = true;
+            self.has_freqs = true;
+            self.idx = 0;
+            self.len = 0;
+        }
+    }
+
+    #[inline]
+    fn enter(&mut self, block: usize, offset: usize, before: DocId) {
+        self.block = block;
+        self.offset = offset;
+        self.before = before;
+        self.skip = self.list.skip(block);
+        self.has_docs = false;
+        self.has_freqs = false;
+        self.len = 0;
+        self.idx = 0;
+    }
+
+    #[inline]
+    fn load_docs(&mut self) {
+        if !self.has_docs {
+            self.decode_docs();
+        }
+    }
+
+    #[inline]
+    fn load_freqs(&mut self) {
+        if !self.has_freqs {
+            self.has_freqs = true;
+            if let Some(skip) = self.skip
+                && !self.list.decode_freqs(skip, self.offset, &mut self.freqs)
+            {
+                self.len = 0;
+            }
+        }
+    }
+
+    fn decode_docs(&mut self) {
+        self.has_docs = true;
+        let decoded = match self.skip {
+            Some(skip) => self
+                .list
+                .decode_docs(skip, self.offset, self.before, &mut self.docs)
+                .then_some(BLOCK_LEN),
+            None => {
+                self.has_freqs = true;
+                let (docs, freqs) = (&mut self.docs, &mut self.freqs);
+                self.list.decode_rest(self.offset, self.before, docs, freqs)
+            }
+        };
+        self.len = decoded.unwrap_or(0);
+    }
+
+    /// Adds the contributions of all documents in `[start, start + sums.len())` to `sums` and
+    /// goes to the first document after them. The cursor must stand at `start` or later.
+    /// Returns how many postings it passed.
+    ///
+    /// This loop is where exhaustive search spends its time: whole blocks run without looking
+    /// for the end of the window, and an out-of-range document of a damaged file is skipped by
+    /// the same comparison that keeps the access in bounds.
+    #[inline]
+    pub(crate) fn accumulate(&mut self, start: DocId, sums: &mut [u32]) -> usize {
+        let end = start.saturating_add(u32::try_from(sums.len()).unwrap_or(u32::MAX));
+        let mut n_passed = 0;
+        loop {
+            self.load_docs();
+            let docs = self.docs[..self.len].get(self.idx..).unwrap_or_default();
+            let (Some(&first), Some(&last)) = (docs.first(), docs.last()) else {
+                return n_passed;
+            };
+            if first >= end {
+                return n_passed;
+            }
+            let whole_block = last < end;
+            let n = if whole_block {
+                docs.len()
+            } else {
+                docs.partition_point(|&doc| doc < end)
+            };
+            self.load_freqs();
+            let docs = self.docs[..self.len].get(self.idx..self.idx + n);
+            let freqs = self.freqs.get(self.idx..).unwrap_or_default();
+            for (&doc, &freq) in docs.unwrap_or_default().iter().zip(freqs) {
+                if let Some(sum) = sums.get_mut(doc.wrapping_sub(start) as usize) {
+                    let impact = freq.min(self.max_impact);
+                    *sum = sum.wrapping_add(impact.wrapping_mul(self.query_weight));
+                }
+            }
+            n_passed += n;
+            if !whole_block {
+                self.idx += n;
+                return n_passed;
+            }
+            self.next_block();
+        }
+    }
+
+    /// Appends the postings in front of `end`, from here on, and goes behind them.
+    pub(crate) fn decode_below(
+        &mut self,
+        end: DocId,
+        docs: &mut Vec<DocId>,
+        contributions: &mut Vec<u32>,
+    ) {
+        loop {
+            self.load_docs();
+            let ahead = self.docs[..self.len].get(self.idx..).unwrap_or_default();
+            let n = match (ahead.first(), ahead.last()) {
+                (Some(_), Some(&last)) if last < end => ahead.len(),
+                (Some(&first), _) if first < end => ahead.partition_point(|&doc| doc < end),
+                _ => return,
+            };
+            let whole_block = n == ahead.len();
+            docs.extend_from_slice(&ahead[..n]);
+            self.load_freqs();
+            let freqs = self.freqs.get(self.idx..self.idx + n).unwrap_or_default();
+            let impacts = freqs.iter().map(|&freq| freq.min(self.max_impact));
+            contributions.extend(impacts.map(|impact| impact.wrapping_mul(self.query_weight)));
+            if !whole_block {
+                self.idx += n;
+                return;
+            }
+            self.next_block();
+        }
+    }
+
+    /// Calls `visit(doc, impact)` for every posting from here to the end.
+    pub(crate) fn for_each(&mut self, mut visit: impl FnMut(DocId, u32)) {
+        loop {
+            self.load_docs();
+            self.load_freqs();
+            let docs = self.docs[..self.len].get(self.idx..).unwrap_or_default();
+            if docs.is_empty() && self.skip.is_none() {
+                return;
+            }
+            let freqs = self.freqs.get(self.idx..).unwrap_or_default();
+            for (&doc, &freq) in docs.iter().zip(freqs) {
+                visit(doc, freq.min(self.max_impact));
+            }
+            self.next_block();
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! [`FieldReader`]: one laconic field of one segment, opened once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, PoisonError, RwLock, Weak};
+
+use tantivy::directory::error::OpenReadError;
+use tantivy::directory::{CompositeFile, OwnedBytes};
+use tantivy::error::DataCorruption;
+use tantivy::index::{InvertedIndexReader, SegmentComponent};
+use tantivy::postings::TermInfo;
+use tantivy::schema::{Field, Term};
+use tantivy::{DocId, SegmentReader, TantivyError};
+
+use super::list::PostingList;
+use crate::bounds::{Bounds, EXTENSION};
+
+/// Tantivy puts the field's total number of tokens in front of the posting lists.
+const TOTAL_TOKENS_LEN: usize = 8;
+
+/// What a query needs of a segment beside Tantivy's term dictionary, without copies.
+pub(crate) struct FieldReader {
+    postings: OwnedBytes,
+    bounds: Option<Bounds>,
+    has_bounds_section: bool,
+    max_doc: DocId,
+}
+
+/// A term of a query that occurs in a segment.
+#[derive(Clone)]
+pub(crate) struct QueryTerm {
+    /// Place in the query.
+    pub(crate) idx: usize,
+    /// Where its posting list begins, which tells terms of a segment apart.
+    pub(crate) start: usize,
+    pub(crate) list: PostingList,
+}
+
+/// Opened fields, by the address of Tantivy's reader of the same field and segment.
+///
+/// `SegmentReader` has no place for the state of an extension, and opening the files anew costs
+/// more than a short query. An entry holds Tantivy's reader weakly: while the weak reference
+/// lives its address is not used again, and once the reader is gone the entry is dropped at the
+/// next opening.
+type Opened = HashMap<usize, (Weak<InvertedIndexReader>, Arc<FieldReader>)>;
+static OPENED: LazyLock<RwLock<Opened>> = LazyLock::new(RwLock::default);
+
+impl FieldReader {
+    /// The field of the segment, and Tantivy's reader of it.
+    pub(crate) fn open(
+        reader: &SegmentReader,
+        field: Field,
+    ) -> tantivy::Result<(Arc<FieldReader>, Arc<InvertedIndexReader>)> {
+        let inverted_index = reader.inverted_index(field)?;
+        let key = Arc::as_ptr(&inverted_index).addr();
+        // Nothing panics while it holds the lock.
+        let opened = OPENED.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((weak, field_reader)) = opened.get(&key)
+            && weak.as_ptr().addr() == key
+            && weak.strong_count() > 0
+        {
+            return Ok((field_reader.clone(), inverted_index));
+        }
+        drop(opened);
+        let field_reader = Arc::new(FieldReader::open_anew(reader, field)?);
+        let mut opened = OPENED.write().unwrap_or_else(PoisonError::into_inner);
+        opened.retain(|_, (weak, _)| weak.strong_count() > 0);
+        opened.insert(key, (Arc::downgrade(&inverted_index), field_reader.clone()));
+        Ok((field_reader, inverted_index))
+    }
+
+    /// The field of the segment, opened for this caller alone.
+    pub(crate) fn open_anew(reader: &SegmentReader, field: Field) -> tantivy::Result<FieldReader> {
+        let file = CompositeFile::open(&reader.open_read(SegmentComponent::Postings)?)?;
+        let mut postings = match file.open_read(field) {
+            Some(section) => section.read_bytes()?,
+            None => OwnedBytes::empty(),
+        };
+        if postings.len() >= TOTAL_TOKENS_LEN {
+            postings.advance(TOTAL_TOKENS_LEN);
+        }
+        let bounds_section = bounds_section(reader, field)?;
+        Ok(FieldReader {
+            postings,
+            bounds: bounds_section
+                .clone()
+                .and_then(|section| Bounds::open(section, reader.max_doc())),
+            has_bounds_section: bounds_section.is_some(),
+            max_doc: reader.max_doc(),
+        })
+    }
+
+    /// Upper bounds, where the segment has them.
+    pub(crate) fn bounds(&self) -> Option<&Bounds> {
+        self.bounds.as_ref()
+    }
+
+    /// Whether there are bounds of a version that this program does not read.
+    pub(crate) fn has_unreadable_bounds(&self) -> bool {
+        self.has_bounds_section && self.bounds.is_none()
+    }
+
+    pub(crate) fn max_doc(&self) -> DocId {
+        self.max_doc
+    }
+
+    /// The terms of the query that occur in the segment, in the order of the query.
+    pub(crate) fn query_terms(
+        &self,
+        inverted_index: &InvertedIndexReader,
+        terms: &[Term],
+    ) -> tantivy::Result<Vec<QueryTerm>> {
+        let mut found = Vec::with_capacity(terms.len());
+        let dictionary = inverted_index.terms();
+        for (idx, term) in terms.iter().enumerate() {
+            if let Some(info) = dictionary.get(term.serialized_value_bytes())? {
+                let list = self.list(&info)?;
+                let start = info.postings_range.start;
+                found.push(QueryTerm { idx, start, list });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The posting list of a term of the dictionary.
+    pub(crate) fn list(&self, info: &TermInfo) -> tantivy::Result<PostingList> {
+        let range = info.postings_range.clone();
+        let fits = range.start <= range.end && range.end <= self.postings.len();
+        let bytes = fits.then(|| self.postings.slice(range));
+        let list = bytes.and_then(|bytes| PostingList::parse(bytes, info.doc_freq));
+        list.ok_or_else(|| {
+            let (range, doc_freq) = (&info.postings_range, info.doc_freq);
+            let what = format!("posting list {range:?} of {doc_freq} postings does not fit");
+            TantivyError::DataCorruption(DataCorruption::comment_only(what))
+        })
+    }
+}
+
+/// The bytes of the field's bounds, if the segment has any.
+fn bounds_section(reader: &SegmentReader, field: Field) -> tantivy::Result<Option<OwnedBytes>> {
+    let component = SegmentComponent::Custom(EXTENSION.to_owned());
+    let file = match reader.open_read(component) {
+        Ok(file) => file,
+        Err(OpenReadError::FileDoesNotExist(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let section = CompositeFile::open(&file)?.open_read(field);
+    Ok(section.map(|section| section.read_bytes()).transpose()?)
+}

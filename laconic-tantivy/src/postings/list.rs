@@ -1,0 +1,175 @@
+//! [`PostingList`]: the bytes of one posting list.
+
+use bitpacking::{BitPacker, BitPacker4x};
+use tantivy::DocId;
+use tantivy::directory::OwnedBytes;
+
+/// Postings per bit-packed block.
+pub(crate) const BLOCK_LEN: usize = BitPacker4x::BLOCK_LEN;
+
+/// Bytes of one entry of the skip list: last document (4), bits per document delta, bits per
+/// frequency, and two bytes of Tantivy's that are zero without field norms.
+const SKIP_ENTRY: usize = 8;
+
+/// A posting list as Tantivy's `postings/serializer.rs` writes it for a field with frequencies
+/// and without positions.
+#[derive(Clone)]
+pub(crate) struct PostingList {
+    doc_freq: u32,
+    skips: OwnedBytes,
+    blocks: OwnedBytes,
+}
+
+/// What the skip list says of one block.
+#[derive(Clone, Copy)]
+pub(crate) struct Skip {
+    pub(crate) last_doc: DocId,
+    doc_bits: u8,
+    freq_bits: u8,
+    /// Deltas and frequencies are stored minus one; false only for indexes of old versions.
+    strict: bool,
+}
+
+impl Skip {
+    fn read(entry: [u8; SKIP_ENTRY]) -> Skip {
+        let [a, b, c, d, doc_bits, freq_bits, ..] = entry;
+        Skip {
+            last_doc: u32::from_le_bytes([a, b, c, d]),
+            doc_bits: doc_bits & 0x1f,
+            freq_bits,
+            strict: doc_bits & 0x40 != 0,
+        }
+    }
+
+    /// Bytes of the block.
+    pub(crate) fn len(self) -> usize {
+        self.doc_len() + usize::from(self.freq_bits) * BLOCK_LEN / 8
+    }
+
+    fn doc_len(self) -> usize {
+        usize::from(self.doc_bits) * BLOCK_LEN / 8
+    }
+}
+
+impl PostingList {
+    /// The list of a term with `doc_freq` postings, or `None` when the bytes cannot be one.
+    pub(crate) fn parse(mut bytes: OwnedBytes, doc_freq: u32) -> Option<PostingList> {
+        let n_packed = doc_freq as usize / BLOCK_LEN;
+        let (mut skips, mut blocks) = (OwnedBytes::empty(), bytes.clone());
+        if n_packed > 0 {
+            let mut rest = bytes.as_slice();
+            let skip_len = take_vint(&mut rest)? as usize;
+            if skip_len != n_packed * SKIP_ENTRY || skip_len > rest.len() {
+                return None;
+            }
+            bytes.advance(bytes.len() - rest.len());
+            (skips, blocks) = bytes.split(skip_len);
+        }
+        Some(PostingList {
+            doc_freq,
+            skips,
+            blocks,
+        })
+    }
+
+    /// Number of postings.
+    pub(crate) fn doc_freq(&self) -> u32 {
+        self.doc_freq
+    }
+
+    /// The skip entry of a bit-packed block.
+    #[inline]
+    pub(crate) fn skip(&self, block: usize) -> Option<Skip> {
+        let entry = self.skips.as_slice().get(block * SKIP_ENTRY..)?;
+        entry.first_chunk().map(|entry| Skip::read(*entry))
+    }
+
+    /// Number of postings in the rest, which is never empty in front of the end.
+    pub(crate) fn n_rest(&self) -> usize {
+        self.doc_freq as usize % BLOCK_LEN
+    }
+
+    /// Decodes the documents of a bit-packed block that begins at byte `offset`, behind document
+    /// `before` (0 for the first block). False when the bytes end too early.
+    pub(crate) fn decode_docs(
+        &self,
+        skip: Skip,
+        offset: usize,
+        before: DocId,
+        docs: &mut [u32; BLOCK_LEN],
+    ) -> bool {
+        let packed = self.blocks.get(offset..).unwrap_or_default();
+        if packed.len() < skip.doc_len() {
+            return false;
+        }
+        let packer = BitPacker4x::new();
+        if skip.strict {
+            let before = (before != 0).then_some(before);
+            packer.decompress_strictly_sorted(before, packed, docs, skip.doc_bits);
+        } else {
+            packer.decompress_sorted(before, packed, docs, skip.doc_bits);
+        }
+        true
+    }
+
+    /// Decodes the frequencies of the same block.
+    pub(crate) fn decode_freqs(
+        &self,
+        skip: Skip,
+        offset: usize,
+        freqs: &mut [u32; BLOCK_LEN],
+    ) -> bool {
+        let packed = self.blocks.get(offset + skip.doc_len()..);
+        let packed = packed.unwrap_or_default();
+        if skip.freq_bits > 32 || packed.len() < skip.len() - skip.doc_len() {
+            return false;
+        }
+        BitPacker4x::new().decompress(packed, freqs, skip.freq_bits);
+        if skip.strict {
+            for freq in freqs {
+                *freq = freq.wrapping_add(1);
+            }
+        }
+        true
+    }
+
+    /// Decodes the rest, which begins at byte `offset` behind document `before`. Returns how many
+    /// postings there were.
+    pub(crate) fn decode_rest(
+        &self,
+        offset: usize,
+        before: DocId,
+        docs: &mut [u32; BLOCK_LEN],
+        freqs: &mut [u32; BLOCK_LEN],
+    ) -> Option<usize> {
+        let mut bytes = self.blocks.get(offset..)?;
+        let mut last = before;
+        let n = self.n_rest();
+        for doc in docs.iter_mut().take(n) {
+            last = last.wrapping_add(take_vint(&mut bytes)?);
+            *doc = last;
+        }
+        for freq in freqs.iter_mut().take(n) {
+            *freq = take_vint(&mut bytes)?;
+        }
+        Some(n)
+    }
+}
+
+fn take_vint(bytes: &mut &[u8]) -> Option<u32> {
+    // Nearly all numbers of a rest are small.
+    let (&first, rest) = bytes.split_first()?;
+    if first & 0x80 != 0 {
+        *bytes = rest;
+        return Some(u32::from(first & 0x7f));
+    }
+    let mut value = u32::from(first);
+    for (idx, &byte) in rest.iter().enumerate().take(4) {
+        value |= u32::from(byte & 0x7f) << (7 * (idx + 1));
+        if byte & 0x80 != 0 {
+            *bytes = &rest[idx + 1..];
+            return Some(value);
+        }
+    }
+    None
+}

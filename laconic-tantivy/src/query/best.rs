@@ -1,0 +1,189 @@
+//! [`Best`]: the `k` best documents so far, and the smallest sum that still matters.
+
+use std::cmp::{Ordering, Reverse};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tantivy::fastfield::AliveBitSet;
+use tantivy::{DocAddress, DocId, Score, SegmentOrdinal, SegmentReader};
+
+use super::collect::{Collect, for_each_at_least};
+use super::fixed_point::ScoreOf;
+
+/// A document of the result; larger is better: higher score, then lower address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Hit {
+    /// Bits of the score: scores are positive, so they are ordered like their bits.
+    score: u32,
+    segment: SegmentOrdinal,
+    doc: DocId,
+}
+
+impl Ord for Hit {
+    fn cmp(&self, other: &Hit) -> Ordering {
+        let key = |hit: &Hit| (hit.score, Reverse((hit.segment, hit.doc)));
+        key(self).cmp(&key(other))
+    }
+}
+
+impl PartialOrd for Hit {
+    fn partial_cmp(&self, other: &Hit) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Collects documents by their sums. What it returns does not depend on the order in which
+/// documents come, as long as each comes once.
+pub(crate) struct Best<'a> {
+    k: usize,
+    score_of: ScoreOf,
+    /// The threshold of all threads of a search.
+    shared: &'a AtomicU32,
+    segment: SegmentOrdinal,
+    alive: Option<&'a AliveBitSet>,
+    /// At least the `k` best so far, once there are as many; fewer than `capacity`.
+    hits: Vec<Hit>,
+    capacity: usize,
+    /// The `k`-th best so far; what is not better is out.
+    worst: Option<Hit>,
+    /// No smaller sum can get in.
+    min_sum: u32,
+}
+
+impl<'a> Best<'a> {
+    /// An empty result of `k` documents, `k` at least 1. `shared` is the threshold of all threads
+    /// of a search, 1 at first.
+    pub(crate) fn new(k: usize, score_of: ScoreOf, shared: &'a AtomicU32) -> Best<'a> {
+        Best {
+            k,
+            score_of,
+            shared,
+            segment: 0,
+            alive: None,
+            hits: Vec::new(),
+            // Pruning at twice `k` costs a constant per hit; a small `k` wants a sharp threshold.
+            capacity: k.saturating_mul(2).max(16),
+            worst: None,
+            min_sum: 1,
+        }
+    }
+
+    /// From here on, documents are of this segment.
+    pub(crate) fn enter_segment(&mut self, segment: SegmentOrdinal, reader: &'a SegmentReader) {
+        self.segment = segment;
+        self.alive = reader.alive_bitset();
+    }
+
+    /// Takes over the documents of another thread.
+    pub(crate) fn merge(&mut self, other: Best<'_>) {
+        for hit in other.hits {
+            self.push(hit);
+        }
+    }
+
+    /// Offers a document of the current segment.
+    #[inline]
+    pub(crate) fn offer(&mut self, doc: DocId, sum: u32) {
+        self.push(Hit {
+            score: self.score_of.score(sum).to_bits(),
+            segment: self.segment,
+            doc,
+        });
+    }
+
+    #[inline]
+    fn push(&mut self, hit: Hit) {
+        if self.worst.is_none_or(|worst| hit > worst) {
+            self.hits.push(hit);
+            if self.hits.len() >= self.capacity {
+                self.settle();
+            }
+        }
+    }
+
+    /// Drops all but the `k` best and sharpens the threshold.
+    fn settle(&mut self) {
+        if self.hits.len() < self.k {
+            return;
+        }
+        let better_first = |a: &Hit, b: &Hit| b.cmp(a);
+        let (_, worst, _) = self.hits.select_nth_unstable_by(self.k - 1, better_first);
+        let worst = *worst;
+        self.hits.truncate(self.k);
+        if self.worst.is_none_or(|before| worst > before) {
+            self.worst = Some(worst);
+            let score = Score::from_bits(worst.score);
+            let min_sum = self.score_of.smallest_sum_near(score);
+            self.shared.fetch_max(min_sum, Relaxed);
+            self.min_sum = self.min_sum.max(min_sum);
+        }
+    }
+
+    /// Offers the documents whose sums lie between `low` and `high`, both included.
+    fn collect_between(&mut self, start: DocId, sums: &[u32], low: u32, high: u32) {
+        let alive = self.alive;
+        for_each_at_least(low.max(self.min_sum), start, sums, |doc, sum| {
+            if sum <= high && alive.is_none_or(|alive| alive.is_alive(doc)) {
+                self.offer(doc, sum);
+            }
+            low.max(self.min_sum)
+        });
+    }
+
+    /// Best first.
+    pub(crate) fn take_hits(&mut self) -> Vec<(Score, DocAddress)> {
+        self.settle();
+        let mut hits = std::mem::take(&mut self.hits);
+        hits.sort_unstable_by(|a, b| b.cmp(a));
+        let address = |hit: Hit| DocAddress::new(hit.segment, hit.doc);
+        hits.into_iter()
+            .map(|hit| (Score::from_bits(hit.score), address(hit)))
+            .collect()
+    }
+}
+
+impl Collect for Best<'_> {
+    #[inline]
+    fn min_sum(&self) -> u32 {
+        self.min_sum
+    }
+
+    fn collect(&mut self, start: DocId, sums: &[u32]) {
+        self.min_sum = self.min_sum.max(self.shared.load(Relaxed));
+        let missing = self.k.saturating_sub(self.hits.len());
+        if self.worst.is_none() && missing > 0 && sums.len() >= 4 * missing {
+            // Filling up with the first documents as they come would collect and drop most of
+            // them again.
+            let guess = guess_threshold(sums, missing).max(self.min_sum);
+            self.collect_between(start, sums, guess, u32::MAX);
+            self.settle();
+            if self.min_sum < guess {
+                self.collect_between(start, sums, self.min_sum, guess - 1);
+            }
+        } else {
+            self.collect_between(start, sums, self.min_sum, u32::MAX);
+        }
+        self.settle();
+    }
+
+    fn takes_any_order(&self) -> bool {
+        true
+    }
+
+    fn n_wanted(&self) -> usize {
+        self.k
+    }
+}
+
+/// A sum that about `n` of `sums` reach, from a sample.
+fn guess_threshold(sums: &[u32], n: usize) -> u32 {
+    const STEP: usize = 8;
+    let mut sample: Vec<u32> = sums.iter().copied().step_by(STEP).collect();
+    // A little lower than the sample says, so that a second look is rarely needed.
+    let rank = n / STEP + n / (2 * STEP) + 4;
+    if rank >= sample.len() {
+        return 1;
+    }
+    let (_, guess, _) = sample.select_nth_unstable_by(rank, |a, b| b.cmp(a));
+    (*guess).max(1)
+}

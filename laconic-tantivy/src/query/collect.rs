@@ -1,0 +1,79 @@
+//! [`Collect`]: who takes documents with their sums.
+
+use tantivy::DocId;
+
+/// Documents looked at together when searching for large sums; one vectorised maximum settles
+/// most groups.
+const GROUP: usize = 32;
+
+/// Takes documents with their sums.
+pub(crate) trait Collect {
+    /// Smaller sums are of no interest any more; at least 1. `u32::MAX` ends the search.
+    fn min_sum(&self) -> u32;
+
+    /// Takes the documents `start..start + sums.len()`. A sum of 0 is no match.
+    fn collect(&mut self, start: DocId, sums: &[u32]);
+
+    /// Whether documents may come in any order.
+    fn takes_any_order(&self) -> bool;
+
+    /// Size of the result; 0 where it is not known.
+    fn n_wanted(&self) -> usize;
+}
+
+/// Hands documents to a callback in ascending order.
+pub(crate) struct Callback<F> {
+    min_sum: u32,
+    /// Takes a document and its sum, returns the smallest sum that still matters.
+    visit: F,
+}
+
+impl<F: FnMut(DocId, u32) -> u32> Callback<F> {
+    pub(crate) fn new(min_sum: u32, visit: F) -> Callback<F> {
+        let min_sum = min_sum.max(1);
+        Callback { min_sum, visit }
+    }
+}
+
+impl<F: FnMut(DocId, u32) -> u32> Collect for Callback<F> {
+    fn min_sum(&self) -> u32 {
+        self.min_sum
+    }
+
+    fn collect(&mut self, start: DocId, sums: &[u32]) {
+        let (min_sum, visit) = (&mut self.min_sum, &mut self.visit);
+        for_each_at_least(*min_sum, start, sums, |doc, sum| {
+            *min_sum = visit(doc, sum).max(1);
+            *min_sum
+        });
+    }
+
+    fn takes_any_order(&self) -> bool {
+        false
+    }
+
+    fn n_wanted(&self) -> usize {
+        0
+    }
+}
+
+/// Calls `visit` for every document with at least the sum that it last returned, `min_sum` at
+/// first.
+#[inline]
+pub(super) fn for_each_at_least(
+    mut min_sum: u32,
+    start: DocId,
+    sums: &[u32],
+    mut visit: impl FnMut(DocId, u32) -> u32,
+) {
+    for (group_start, group) in (start..).step_by(GROUP).zip(sums.chunks(GROUP)) {
+        if group.iter().fold(0, |max, &sum| max.max(sum)) < min_sum {
+            continue;
+        }
+        for (doc, &sum) in (group_start..).zip(group) {
+            if sum >= min_sum {
+                min_sum = visit(doc, sum);
+            }
+        }
+    }
+}
