@@ -28,8 +28,8 @@ use crate::terminal::{BusyError, Ending, UsageError, print, print_json, progress
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  laconic optimize --index idx --memory 4096\n\n\
-    Time: about 15 seconds for 200,000 documents of 200 terms on two processors; ten times \
-    the documents take about twelve times as long.\n\
+    Time: about 15 seconds for 200,000 documents of 200 terms on two processors; it grows a \
+    little faster than the documents.\n\
     Memory: 8 bytes for every posting of the field (200,000 documents of 200 terms: 320 MB) find \
     the best order; with less, frequent terms are left out when looking for it."
 )]

@@ -170,6 +170,8 @@ impl<'a> Pruned<'a> {
             let bounds = self.terms.block_bounds(superblock);
             blocks.extend(bounds.into_iter().zip(superblock * BLOCKS_PER_SUPERBLOCK..));
         }
+        // The last superblock may have blocks behind the last document.
+        blocks.retain(|&(bound, block)| bound > 0 && block << BLOCK_BITS < self.max_doc as usize);
         blocks.sort_unstable_by_key(|&(bound, block)| (Reverse(bound), block));
         blocks.truncate(n_blocks);
         self.seeds.extend(blocks.iter().map(|&(_, block)| block));
@@ -230,6 +232,9 @@ impl<'a> Pruned<'a> {
     fn evaluate(&mut self, block: usize, collector: &mut impl Collect) {
         let start = block << BLOCK_BITS;
         let len = BLOCK.min((self.max_doc as usize).saturating_sub(start));
+        if len == 0 {
+            return;
+        }
         let min_sum = self.min_sum(collector);
         let sums = &mut self.sums[..len];
         sums.fill(0);
