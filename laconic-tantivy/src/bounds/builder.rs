@@ -65,10 +65,12 @@ impl BoundsBuilder {
     }
 
     /// Ends the current term, whose posting list takes the bytes `postings`.
-    pub(crate) fn finish_row(&mut self, doc_freq: u32, postings: &Range<usize>) {
+    ///
+    /// Returns the number of its row, if it got one.
+    pub(crate) fn finish_row(&mut self, doc_freq: u32, postings: &Range<usize>) -> Option<usize> {
         let present = self.block_maxima.superblocks().filter(|max| *max > 0);
         let level = self.level(present.count(), postings.len());
-        if let Some(level) = level {
+        let row = level.map(|level| {
             self.note_spread(doc_freq);
             self.rows.push(RowEntry {
                 postings_start: postings.start as u64,
@@ -78,8 +80,10 @@ impl BoundsBuilder {
             let superblocks = self.block_maxima.superblocks();
             self.superblock_maxima.extend(superblocks);
             self.cells.extend(self.block_maxima.cells(level));
-        }
+            self.rows.len() - 1
+        });
         self.block_maxima.clear();
+        row
     }
 
     /// Counts the blocks in which the term occurs, and in how many it would if documents came in

@@ -3,6 +3,7 @@
 use tantivy::{InvertedIndexReader, SegmentReader};
 
 use super::block_maxima::BlockMaxima;
+use super::term_lookup::TermPlace;
 use crate::LaconicField;
 use crate::postings::{Cursor, FieldReader};
 
@@ -26,7 +27,22 @@ pub(crate) fn check_bounds(
     let mut terms = inverted_index.terms().stream()?;
     while terms.advance() {
         let info = terms.value();
-        let Some(row) = bounds.row(info.postings_range.start) else {
+        let number = bounds.row_number(info.postings_range.start);
+        let place = TermPlace {
+            doc_freq: info.doc_freq,
+            postings: info.postings_range.clone(),
+            row: number,
+        };
+        if field_reader
+            .looked_up(terms.key())
+            .is_some_and(|found| found != place)
+        {
+            let term = String::from_utf8_lossy(terms.key());
+            faults.push(format!(
+                "the place of `{term}` in the lookup table is not its own"
+            ));
+        }
+        let Some(row) = number.and_then(|number| bounds.row(number)) else {
             continue;
         };
         n_rows += 1;

@@ -14,12 +14,14 @@ mod builder;
 mod check;
 mod plugin;
 mod reader;
+mod term_lookup;
 
 use builder::BoundsBuilder;
 pub(crate) use check::check_bounds;
 pub use plugin::BoundsPlugin;
-pub(crate) use plugin::{EXTENSION, write_bounds};
+pub(crate) use plugin::{EXTENSION, LOOKUP_SECTION, write_bounds};
 pub(crate) use reader::{Bounds, Row};
+pub(crate) use term_lookup::{TermLookup, TermPlace};
 
 /// Documents per block, the unit of evaluation, as a power of two.
 pub(crate) const BLOCK_BITS: u32 = 6;

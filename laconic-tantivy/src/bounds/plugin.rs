@@ -15,8 +15,15 @@ use tantivy::{
 };
 
 use super::BoundsBuilder;
+use super::term_lookup::{TermLookupBuilder, TermPlace};
 use crate::LaconicField;
 use crate::postings::{Cursor, FieldReader};
+
+/// The bounds are the first section of a field, and the lookup table is this one.
+pub(crate) const LOOKUP_SECTION: usize = 1;
+
+/// The lookup table takes at most one byte per so many bytes of postings.
+const LOOKUP_SHARE: usize = 20;
 
 /// Extension of the component's file.
 pub(crate) const EXTENSION: &str = "laconic";
@@ -150,8 +157,10 @@ impl BoundsPlugin {
         let bounds = bounds.collect::<tantivy::Result<Vec<_>>>()?;
         let component = SegmentComponent::Custom(EXTENSION.to_owned());
         let mut composite = CompositeWrite::wrap(segment.open_write(component)?);
-        for (field, bounds) in fields.iter().zip(bounds) {
+        for (field, (bounds, lookup, postings_len)) in fields.iter().zip(bounds) {
             bounds.write(composite.for_field(field.field()))?;
+            let section = composite.for_field_with_idx(field.field(), LOOKUP_SECTION);
+            lookup.write(postings_len / LOOKUP_SHARE, section)?;
         }
         Ok(composite.close()?)
     }
@@ -160,22 +169,31 @@ impl BoundsPlugin {
         self,
         reader: &SegmentReader,
         field: &LaconicField,
-    ) -> tantivy::Result<BoundsBuilder> {
+    ) -> tantivy::Result<(BoundsBuilder, TermLookupBuilder, usize)> {
         let (field_reader, inverted_index) = FieldReader::open(reader, field.field())?;
         let mut bounds = BoundsBuilder::new(reader.max_doc(), self.share, self.min_postings);
         let mut terms = inverted_index.terms().stream()?;
+        let (mut lookup, mut postings_len) = (TermLookupBuilder::default(), 0);
         while terms.advance() {
             let info = terms.value();
+            let mut row = None;
             if bounds.wants(info.doc_freq) {
                 let list = field_reader.list(info)?;
                 let max_impact = field.identity().quantizer.max_impact();
                 Cursor::new(list, 1, max_impact).for_each(|doc, impact| {
                     bounds.posting(doc, u8::try_from(impact).unwrap_or(u8::MAX));
                 });
-                bounds.finish_row(info.doc_freq, &info.postings_range);
+                row = bounds.finish_row(info.doc_freq, &info.postings_range);
             }
+            postings_len = info.postings_range.end;
+            let place = TermPlace {
+                doc_freq: info.doc_freq,
+                postings: info.postings_range.clone(),
+                row,
+            };
+            lookup.add(terms.key(), place);
         }
-        Ok(bounds)
+        Ok((bounds, lookup, postings_len))
     }
 }
 

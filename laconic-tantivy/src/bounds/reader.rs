@@ -77,15 +77,16 @@ impl Bounds {
         self.levels.len()
     }
 
-    /// The row of the term whose posting list begins at byte `postings_start`.
-    pub(crate) fn row(&self, postings_start: usize) -> Option<Row<'_>> {
+    /// The number of the row of the term whose posting list begins at byte `postings_start`.
+    pub(crate) fn row_number(&self, postings_start: usize) -> Option<usize> {
         let wanted = postings_start as u64;
         let (starts, _) = self.starts.as_slice().as_chunks();
         let found = starts.binary_search_by_key(&wanted, |raw| u64::from_le_bytes(*raw));
-        self.row_at(found.ok()?)
+        found.ok()
     }
 
-    fn row_at(&self, row: usize) -> Option<Row<'_>> {
+    /// The row of that number.
+    pub(crate) fn row(&self, row: usize) -> Option<Row<'_>> {
         let level = u32::from(*self.levels.as_slice().get(row)?).min(SUPERBLOCK_LEVELS);
         let (cell_starts, _) = self.cell_starts.as_slice().as_chunks();
         let begin = usize::try_from(u64::from_le_bytes(*cell_starts.get(row)?)).ok()?;

@@ -4,7 +4,7 @@ use tantivy::{DocId, TERMINATED};
 
 use super::list::{BLOCK_LEN, PostingList, Skip};
 
-/// A position in the posting list of one query term. Moves forwards only.
+/// A position in the posting list of one query term.
 pub(crate) struct Cursor {
     list: PostingList,
     /// The current block; `n_packed` is the rest, larger numbers are past the end.
@@ -25,6 +25,8 @@ pub(crate) struct Cursor {
     /// Larger frequencies can only come from a field given twice in one document, which the
     /// sums of `FixedPoint` have no room for.
     max_impact: u32,
+    /// First byte of every block, once there was reason to go backwards.
+    offsets: Vec<u32>,
     docs: [u32; BLOCK_LEN],
     freqs: [u32; BLOCK_LEN],
 }
@@ -43,14 +45,10 @@ impl Cursor {
             idx: 0,
             query_weight,
             max_impact: u32::from(max_impact),
+            offsets: Vec::new(),
             docs: [0; BLOCK_LEN],
             freqs: [0; BLOCK_LEN],
         }
-    }
-
-    /// Back to the first posting.
-    pub(crate) fn rewind(&mut self) {
-        self.enter(0, 0, 0);
     }
 
     /// The document it stands on, `TERMINATED` past the last.
@@ -99,6 +97,36 @@ impl Cursor {
         TERMINATED
     }
 
+    /// Goes to the first document at or after `target`, in whatever direction.
+    #[inline]
+    pub(crate) fn seek_anywhere(&mut self, target: DocId) -> DocId {
+        let is_behind = self.block > 0 && target <= self.before;
+        let is_ahead = self.skip.is_some_and(|skip| skip.last_doc < target);
+        if is_behind || (is_ahead && !self.offsets.is_empty()) {
+            self.jump(target);
+        } else {
+            self.idx = 0;
+        }
+        self.seek(target)
+    }
+
+    /// Goes to the block where `target` would be, by binary search.
+    fn jump(&mut self, target: DocId) {
+        if self.offsets.is_empty() {
+            self.offsets = self.list.block_offsets();
+        }
+        let block = self.list.first_block_reaching(target);
+        let before = block
+            .checked_sub(1)
+            .and_then(|before| self.list.skip(before));
+        let offset = self.offsets.get(block).copied().unwrap_or(u32::MAX);
+        self.enter(
+            block,
+            offset as usize,
+            before.map_or(0, |skip| skip.last_doc),
+        );
+    }
+
     /// Goes to the block where `target` would be, decoding nothing.
     #[inline]
     fn skip_to(&mut self, target: DocId) {
@@ -115,10 +143,9 @@ impl Cursor {
             self.enter(self.block + 1, self.offset + skip.len(), skip.last_doc);
         } else {
             // Behind the rest there is nothing.
+            self.enter(self.block + 1, 0, DocId::MAX);
             self.has_docs = true;
             self.has_freqs = true;
-            self.idx = 0;
-            self.len = 0;
         }
     }
 

@@ -1,10 +1,11 @@
 //! [`FieldReader`]: one laconic field of one segment, opened once.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock, Weak};
 
 use tantivy::directory::error::OpenReadError;
-use tantivy::directory::{CompositeFile, OwnedBytes};
+use tantivy::directory::{CompositeFile, FileSlice, OwnedBytes};
 use tantivy::error::DataCorruption;
 use tantivy::index::{InvertedIndexReader, SegmentComponent};
 use tantivy::postings::TermInfo;
@@ -12,7 +13,7 @@ use tantivy::schema::{Field, Term};
 use tantivy::{DocId, SegmentReader, TantivyError};
 
 use super::list::PostingList;
-use crate::bounds::{Bounds, EXTENSION};
+use crate::bounds::{Bounds, EXTENSION, LOOKUP_SECTION, TermLookup, TermPlace};
 
 /// Tantivy puts the field's total number of tokens in front of the posting lists.
 const TOTAL_TOKENS_LEN: usize = 8;
@@ -21,6 +22,7 @@ const TOTAL_TOKENS_LEN: usize = 8;
 pub(crate) struct FieldReader {
     postings: OwnedBytes,
     bounds: Option<Bounds>,
+    lookup: Option<TermLookup>,
     has_bounds_section: bool,
     max_doc: DocId,
 }
@@ -30,8 +32,8 @@ pub(crate) struct FieldReader {
 pub(crate) struct QueryTerm {
     /// Place in the query.
     pub(crate) idx: usize,
-    /// Where its posting list begins, which tells terms of a segment apart.
-    pub(crate) start: usize,
+    /// Number of its row of bounds, if it has one.
+    pub(crate) row: Option<usize>,
     pub(crate) list: PostingList,
 }
 
@@ -78,13 +80,16 @@ impl FieldReader {
         if postings.len() >= TOTAL_TOKENS_LEN {
             postings.advance(TOTAL_TOKENS_LEN);
         }
-        let bounds_section = bounds_section(reader, field)?;
+        let component = open_component(reader)?;
+        let section = |idx| component.as_ref()?.open_read_with_idx(field, idx);
+        let read = |section: FileSlice| section.read_bytes();
+        let bounds = section(0).map(read).transpose()?;
+        let lookup = section(LOOKUP_SECTION).map(read).transpose()?;
         Ok(FieldReader {
             postings,
-            bounds: bounds_section
-                .clone()
-                .and_then(|section| Bounds::open(section, reader.max_doc())),
-            has_bounds_section: bounds_section.is_some(),
+            has_bounds_section: bounds.is_some(),
+            bounds: bounds.and_then(|bytes| Bounds::open(bytes, reader.max_doc())),
+            lookup: lookup.and_then(TermLookup::open),
             max_doc: reader.max_doc(),
         })
     }
@@ -112,37 +117,59 @@ impl FieldReader {
         let mut found = Vec::with_capacity(terms.len());
         let dictionary = inverted_index.terms();
         for (idx, term) in terms.iter().enumerate() {
-            if let Some(info) = dictionary.get(term.serialized_value_bytes())? {
-                let list = self.list(&info)?;
-                let start = info.postings_range.start;
-                found.push(QueryTerm { idx, start, list });
-            }
+            let term = term.serialized_value_bytes();
+            let place = match self.looked_up(term) {
+                Some(place) => place,
+                None => match dictionary.get(term)? {
+                    Some(info) => self.place(info),
+                    None => continue,
+                },
+            };
+            found.push(QueryTerm {
+                idx,
+                row: place.row,
+                list: self.list_at(&place.postings, place.doc_freq)?,
+            });
         }
         Ok(found)
     }
 
+    /// The place of a term by the lookup table, if it is in there.
+    pub(crate) fn looked_up(&self, term: &[u8]) -> Option<TermPlace> {
+        self.lookup.as_ref()?.get(term)
+    }
+
+    fn place(&self, info: TermInfo) -> TermPlace {
+        let bounds = self.bounds.as_ref();
+        TermPlace {
+            doc_freq: info.doc_freq,
+            row: bounds.and_then(|bounds| bounds.row_number(info.postings_range.start)),
+            postings: info.postings_range,
+        }
+    }
+
     /// The posting list of a term of the dictionary.
     pub(crate) fn list(&self, info: &TermInfo) -> tantivy::Result<PostingList> {
-        let range = info.postings_range.clone();
+        self.list_at(&info.postings_range, info.doc_freq)
+    }
+
+    fn list_at(&self, range: &Range<usize>, doc_freq: u32) -> tantivy::Result<PostingList> {
         let fits = range.start <= range.end && range.end <= self.postings.len();
-        let bytes = fits.then(|| self.postings.slice(range));
-        let list = bytes.and_then(|bytes| PostingList::parse(bytes, info.doc_freq));
+        let bytes = fits.then(|| self.postings.slice(range.clone()));
+        let list = bytes.and_then(|bytes| PostingList::parse(bytes, doc_freq));
         list.ok_or_else(|| {
-            let (range, doc_freq) = (&info.postings_range, info.doc_freq);
             let what = format!("posting list {range:?} of {doc_freq} postings does not fit");
             TantivyError::DataCorruption(DataCorruption::comment_only(what))
         })
     }
 }
 
-/// The bytes of the field's bounds, if the segment has any.
-fn bounds_section(reader: &SegmentReader, field: Field) -> tantivy::Result<Option<OwnedBytes>> {
+/// The component of the segment, if there is one.
+fn open_component(reader: &SegmentReader) -> tantivy::Result<Option<CompositeFile>> {
     let component = SegmentComponent::Custom(EXTENSION.to_owned());
-    let file = match reader.open_read(component) {
-        Ok(file) => file,
-        Err(OpenReadError::FileDoesNotExist(_)) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let section = CompositeFile::open(&file)?.open_read(field);
-    Ok(section.map(|section| section.read_bytes()).transpose()?)
+    match reader.open_read(component) {
+        Ok(file) => Ok(Some(CompositeFile::open(&file)?)),
+        Err(OpenReadError::FileDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -84,6 +84,25 @@ impl PostingList {
         entry.first_chunk().map(|entry| Skip::read(*entry))
     }
 
+    /// Where every block begins, the rest included.
+    pub(crate) fn block_offsets(&self) -> Vec<u32> {
+        let (entries, _) = self.skips.as_slice().as_chunks();
+        // The bytes of a list are counted in 32 bits by the dictionary.
+        let len = |entry: &[u8; SKIP_ENTRY]| u32::try_from(Skip::read(*entry).len()).unwrap_or(0);
+        let next = |offset: &mut u32, entry| {
+            *offset = offset.saturating_add(len(entry));
+            Some(*offset)
+        };
+        let ends = entries.iter().scan(0, next);
+        std::iter::once(0).chain(ends).collect()
+    }
+
+    /// The first block whose last document is not in front of `target`; the rest has none.
+    pub(crate) fn first_block_reaching(&self, target: DocId) -> usize {
+        let (entries, _) = self.skips.as_slice().as_chunks::<SKIP_ENTRY>();
+        entries.partition_point(|entry| Skip::read(*entry).last_doc < target)
+    }
+
     /// Number of postings in the rest, which is never empty in front of the end.
     pub(crate) fn n_rest(&self) -> usize {
         self.doc_freq as usize % BLOCK_LEN

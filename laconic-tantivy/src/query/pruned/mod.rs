@@ -2,7 +2,7 @@
 //!
 //! Bounds of superblocks say where the best documents can be at all. The most promising blocks
 //! are evaluated first, to raise the threshold. Then a sample of the superblocks that are left
-//! tells which of two ways is cheaper, in document order and skipping superblocks that cannot
+//! tells which of two ways is cheaper, in document order and passing over superblocks that cannot
 //! matter: *guided*, which sums the bounds of their blocks and evaluates single blocks, or the
 //! *sweep*, which sums everything in them.
 
@@ -40,7 +40,7 @@ mod cost {
     /// Reading a sparse term in one superblock.
     pub(super) const SPARSE: u64 = 150;
     /// One in so many parts of a sweep may go into raising the threshold beforehand.
-    pub(super) const SEEDING_SHARE: u64 = 25;
+    pub(super) const SEEDING_SHARE: u64 = 12;
 }
 
 /// Evaluation of one query over a range of superblocks of one segment.
@@ -52,8 +52,8 @@ pub(crate) struct Pruned<'a> {
     max_doc: DocId,
     sweep_cost: u64,
     overestimate: f32,
-    /// Blocks that were evaluated ahead of the others.
-    seeds: Vec<usize>,
+    /// Blocks that were evaluated in a superblock that is not done.
+    evaluated: Vec<usize>,
     sums: Vec<u32>,
     work: SearchWork,
 }
@@ -78,7 +78,7 @@ impl<'a> Pruned<'a> {
             max_doc,
             sweep_cost: n_postings.saturating_mul(cost::POSTING) / n_superblocks * share,
             overestimate: 1.0,
-            seeds: Vec::new(),
+            evaluated: Vec::new(),
             sums: vec![0; WINDOW.min(max_doc as usize)],
             work: SearchWork::default(),
         }
@@ -97,13 +97,7 @@ impl<'a> Pruned<'a> {
     /// Offers every document that can matter to `collector`.
     pub(crate) fn collect(mut self, collector: &mut impl Collect) -> SearchWork {
         if collector.takes_any_order() {
-            let affordable = self.sweep_cost / cost::SEEDING_SHARE / (self.block_cost() + 1);
-            let affordable = usize::try_from(affordable).unwrap_or(usize::MAX);
-            let wanted = 2 + collector.n_wanted() / 16;
-            // With too few there is no threshold, and they would be evaluated for nothing.
-            if affordable >= 1 + collector.n_wanted() / 32 {
-                self.evaluate_most_promising(wanted.min(affordable), collector);
-            }
+            self.best_first(self.affordable_blocks(collector), collector);
         }
         let mut rest = self.superblocks.clone();
         if collector.min_sum() <= 1 {
@@ -119,14 +113,25 @@ impl<'a> Pruned<'a> {
         self.work
     }
 
-    /// Offers the documents of the `n_blocks` blocks with the highest bounds.
+    /// Offers the documents of about `n_blocks` blocks, those with the highest bounds first.
     pub(crate) fn collect_most_promising(
         mut self,
         n_blocks: usize,
         collector: &mut impl Collect,
     ) -> SearchWork {
-        self.evaluate_most_promising(n_blocks, collector);
+        self.best_first(n_blocks, collector);
         self.work
+    }
+
+    /// How many blocks may be evaluated to raise the threshold, before it is clear what to do.
+    fn affordable_blocks(&self, collector: &impl Collect) -> usize {
+        let affordable = self.sweep_cost / cost::SEEDING_SHARE / (self.block_cost() + 1);
+        let affordable = usize::try_from(affordable).unwrap_or(usize::MAX);
+        // With too few there is no threshold, and they would be evaluated for nothing.
+        match affordable > collector.n_wanted() / 32 {
+            true => affordable,
+            false => 0,
+        }
     }
 
     /// The smallest bound that can matter.
@@ -150,7 +155,8 @@ impl<'a> Pruned<'a> {
 
     fn matters(&self, superblock: usize, collector: &impl Collect) -> bool {
         let bound = self.bounds[superblock - self.superblocks.start];
-        bound >= self.smallest_bound(collector)
+        // A superblock that is done has a bound of 0.
+        bound > 0 && bound >= self.smallest_bound(collector)
     }
 
     /// Nanoseconds to evaluate a block.
@@ -158,35 +164,39 @@ impl<'a> Pruned<'a> {
         self.terms.n_dense() as u64 * cost::TERM_IN_BLOCK
     }
 
-    fn evaluate_most_promising(&mut self, n_blocks: usize, collector: &mut impl Collect) {
+    /// Evaluates blocks, those of the most promising superblock first, until `n_blocks` are
+    /// evaluated or nothing is left that matters. Superblocks that are done get a bound of 0.
+    fn best_first(&mut self, n_blocks: usize, collector: &mut impl Collect) {
+        let mut left = n_blocks;
         let mut order: Vec<usize> = self.superblocks.clone().collect();
         let first = self.superblocks.start;
         order.sort_unstable_by_key(|&superblock| Reverse(self.bounds[superblock - first]));
-        // The best blocks of a few superblocks stand for the best blocks of all.
-        order.truncate(1 + n_blocks / (BLOCKS_PER_SUPERBLOCK / 2));
-        order.sort_unstable();
-        let mut blocks = Vec::with_capacity(order.len() * BLOCKS_PER_SUPERBLOCK);
         for superblock in order {
-            let bounds = self.terms.block_bounds(superblock);
-            blocks.extend(bounds.into_iter().zip(superblock * BLOCKS_PER_SUPERBLOCK..));
-        }
-        // The last superblock may have blocks behind the last document.
-        blocks.retain(|&(bound, block)| bound > 0 && block << BLOCK_BITS < self.max_doc as usize);
-        blocks.sort_unstable_by_key(|&(bound, block)| (Reverse(bound), block));
-        blocks.truncate(n_blocks);
-        self.seeds.extend(blocks.iter().map(|&(_, block)| block));
-        self.seeds.sort_unstable();
-        self.terms.rewind();
-        let mut superblock = usize::MAX;
-        for idx in 0..self.seeds.len() {
-            let block = self.seeds[idx];
-            if block >> SUPERBLOCK_LEVELS != superblock {
-                superblock = block >> SUPERBLOCK_LEVELS;
-                self.terms.block_bounds(superblock);
+            if left == 0 || !self.matters(superblock, collector) {
+                return;
             }
-            self.evaluate(block, collector);
+            let first_block = superblock * BLOCKS_PER_SUPERBLOCK;
+            let bounds = self.terms.block_bounds(superblock);
+            let mut blocks: Vec<(u32, usize)> = bounds.into_iter().zip(first_block..).collect();
+            let smallest_bound = self.smallest_bound(collector);
+            blocks.retain(|&(bound, block)| {
+                bound >= smallest_bound && !self.evaluated.contains(&block)
+            });
+            blocks.sort_unstable_by_key(|&(bound, _)| Reverse(bound));
+            for (bound, block) in blocks {
+                if bound < self.smallest_bound(collector) {
+                    break;
+                }
+                if left == 0 {
+                    return;
+                }
+                left -= 1;
+                self.evaluate(block, collector);
+                self.evaluated.push(block);
+            }
+            self.evaluated.clear();
+            self.bounds[superblock - first] = 0;
         }
-        self.terms.rewind();
     }
 
     /// Estimates from a sample what guided evaluation of the superblocks would cost.
@@ -208,13 +218,13 @@ impl<'a> Pruned<'a> {
                 .count() as u64;
             n_sampled += 1;
         }
-        self.terms.rewind();
         let per_superblock = self.terms.n_dense() as u64 * cost::CELLS
             + self.terms.n_sparse() as u64 * cost::SPARSE
             + n_blocks * self.block_cost() / n_sampled.max(1);
         per_superblock * n_all < self.sweep_cost * n_all / self.superblocks.len().max(1) as u64
     }
 
+    /// Evaluates the blocks that can matter.
     fn guided(&mut self, superblocks: Range<usize>, collector: &mut impl Collect) {
         for superblock in superblocks {
             if !self.matters(superblock, collector) {
@@ -222,7 +232,7 @@ impl<'a> Pruned<'a> {
             }
             let bounds = self.terms.block_bounds(superblock);
             for (block, bound) in (superblock * BLOCKS_PER_SUPERBLOCK..).zip(bounds) {
-                if bound >= self.smallest_bound(collector) && !self.seeds.contains(&block) {
+                if bound >= self.smallest_bound(collector) && !self.evaluated.contains(&block) {
                     self.evaluate(block, collector);
                 }
             }
@@ -263,12 +273,12 @@ impl<'a> Pruned<'a> {
         self.work.blocks_evaluated += sums.len().div_ceil(BLOCK) as u64;
         self.terms
             .sum_all(start, sums, &mut self.work.postings_scored);
-        for &seed in &self.seeds {
+        for &block in &self.evaluated {
             // Its documents were offered already.
-            if (first..end).contains(&(seed >> SUPERBLOCK_LEVELS)) {
-                let seed = (seed << BLOCK_BITS) - start as usize;
-                let seed_end = sums.len().min(seed + BLOCK);
-                sums[seed..seed_end].fill(0);
+            if (first..end).contains(&(block >> SUPERBLOCK_LEVELS)) {
+                let offset = (block << BLOCK_BITS) - start as usize;
+                let offset_end = sums.len().min(offset + BLOCK);
+                sums[offset..offset_end].fill(0);
             }
         }
         collector.collect(start, sums);

@@ -145,7 +145,7 @@ impl<'a> Terms<'a> {
         for term in found {
             let query_weight = query_weights[term.idx];
             let cursor = Cursor::new(term.list, query_weight, max_impact);
-            let Some(row) = bounds.row(term.start) else {
+            let Some(row) = term.row.and_then(|row| bounds.row(row)) else {
                 let postings = 0..0;
                 terms.rare.push(RareTerm { cursor, postings });
                 continue;
@@ -189,7 +189,7 @@ impl<'a> Terms<'a> {
         }
         let (start, end) = (doc_of(self.superblocks.start), doc_of(self.superblocks.end));
         for term in &mut self.rare {
-            term.cursor.seek(start);
+            term.cursor.seek_anywhere(start);
             term.postings = self.rare_postings.read(&mut term.cursor, end);
             let (first_block, bounds) = (start >> BLOCK_BITS, &mut self.rare_bounds);
             self.rare_postings
@@ -202,8 +202,7 @@ impl<'a> Terms<'a> {
         bounds
     }
 
-    /// Upper bounds of the blocks of one superblock. Superblocks have to be asked for in
-    /// ascending order, as far as [`rewind`](Terms::rewind) does not come between.
+    /// Upper bounds of the blocks of one superblock.
     pub(super) fn block_bounds(&mut self, superblock: usize) -> BlockBounds {
         let mut bounds = [0; BLOCKS_PER_SUPERBLOCK];
         let rare = (superblock - self.superblocks.start) * BLOCKS_PER_SUPERBLOCK;
@@ -219,7 +218,7 @@ impl<'a> Terms<'a> {
         for term in &mut self.sparse {
             term.postings = 0..0;
             if term.max(superblock) > 0 {
-                term.cursor.seek(start);
+                term.cursor.seek_anywhere(start);
                 term.postings = self.sparse_postings.read(&mut term.cursor, end);
                 let first_block = start >> BLOCK_BITS;
                 self.sparse_postings.add_block_maxima(
@@ -231,13 +230,6 @@ impl<'a> Terms<'a> {
             }
         }
         bounds
-    }
-
-    /// Back to the first document.
-    pub(super) fn rewind(&mut self) {
-        for term in self.dense.iter_mut().chain(&mut self.sparse) {
-            term.cursor.rewind();
-        }
     }
 
     /// Sums the documents of one block of the superblock that `block_bounds` was last asked for,
@@ -277,7 +269,7 @@ impl<'a> Terms<'a> {
             for &(bound, idx) in terms {
                 remaining -= bound;
                 let cursor = &mut self.dense[idx].cursor;
-                cursor.seek(start);
+                cursor.seek_anywhere(start);
                 *n_scored += cursor.accumulate(start, sums) as u64;
             }
         }
@@ -290,7 +282,7 @@ impl<'a> Terms<'a> {
             *n_scored += self.rare_postings.accumulate(&term.postings, start, sums) as u64;
         }
         for term in self.dense.iter_mut().chain(&mut self.sparse) {
-            term.cursor.seek(start);
+            term.cursor.seek_anywhere(start);
             *n_scored += term.cursor.accumulate(start, sums) as u64;
         }
     }
