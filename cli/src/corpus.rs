@@ -323,8 +323,15 @@ impl Corpus {
         // The collector allocates by its limit, so it never gets more than there is to find.
         let k = k.min(usize::try_from(searcher.num_docs())?).max(1);
         let collector = TopDocs::with_limit(k).order_by_score();
+        self.found(searcher, searcher.search(query, &collector)?)
+    }
+
+    /// Hits with the ids of their documents.
+    ///
+    /// # Errors
+    /// Tantivy's.
+    pub fn found(&self, searcher: &Searcher, hits: Vec<(Score, DocAddress)>) -> Result<Vec<Found>> {
         let ids = Ids::open(searcher)?;
-        let hits = searcher.search(query, &collector)?;
         hits.into_iter()
             .map(|(score, address)| {
                 Ok(Found {

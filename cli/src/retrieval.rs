@@ -1,12 +1,16 @@
 //! Asking: queries from text or vectors, searched by BM25 or by learned-sparse impacts.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::Result;
 use laconic_model::Encoder;
-use laconic_tantivy::{LaconicQuery, ModelIdentity, SparseVector};
-use tantivy::Searcher;
+use laconic_tantivy::{
+    Approximation, LaconicQuery, LaconicTopK, ModelIdentity, SearchWork, SparseVector, TopHits,
+    exhaustive_top_k,
+};
 use tantivy::query::Query as TantivyQuery;
+use tantivy::{DocAddress, Score, Searcher};
 
 use crate::collection::{self, LineReader, VectorScale};
 use crate::corpus::{Corpus, Found};
@@ -85,6 +89,25 @@ pub struct Retriever<'a> {
     pub vectors_of: Option<ModelIdentity>,
     /// Restriction of the hits.
     pub filter: Option<Box<dyn TantivyQuery>>,
+    /// Threads of one search.
+    pub n_threads: usize,
+    /// How learned-sparse search without a filter may depart from the exact result.
+    pub approximation: Approximation,
+}
+
+/// A search beside the exhaustive reference.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verification {
+    /// Hits that the search returned.
+    pub hits: usize,
+    /// Those of them that the reference returned too, with the same bits of the score.
+    pub agreeing: usize,
+    /// Hits of the reference.
+    pub expected: usize,
+    /// Whether the two lists are equal, order included.
+    pub equal: bool,
+    /// What the search did.
+    pub work: SearchWork,
 }
 
 impl Retriever<'_> {
@@ -98,11 +121,47 @@ impl Retriever<'_> {
             return Err(UsageError(message).into());
         }
         let query: Box<dyn TantivyQuery> = match self.mode {
+            Mode::Sparse if self.filter.is_none() => {
+                let top = self.sparse_top(&self.sparse_query(question)?, k)?;
+                return self.corpus.found(&self.searcher, top.hits);
+            }
             Mode::Sparse => Box::new(self.sparse_query(question)?),
             Mode::Bm25 => self.bm25_query(question)?,
         };
         let query = Corpus::filtered(query, self.filter.as_deref());
         self.corpus.top(&self.searcher, query.as_ref(), k)
+    }
+
+    fn sparse_top(&self, query: &LaconicQuery, k: usize) -> Result<TopHits> {
+        let top_k = LaconicTopK::new(k)
+            .threads(self.n_threads)
+            .approximate(self.approximation);
+        Ok(top_k.search(&self.searcher, query)?)
+    }
+
+    /// Asks, and asks the exhaustive reference too.
+    ///
+    /// # Errors
+    /// As [`ask`](Retriever::ask), and for BM25 and filtered searches, which have no reference.
+    pub fn verify(&self, question: &Question, k: usize) -> Result<Verification> {
+        if self.mode != Mode::Sparse || self.filter.is_some() {
+            let message = "only learned-sparse search without a filter can be verified";
+            return Err(UsageError(message.to_owned()).into());
+        }
+        let query = self.sparse_query(question)?;
+        let found = self.sparse_top(&query, k)?;
+        let expected = exhaustive_top_k(&self.searcher, &query, k)?;
+        let bits = |&(score, address): &(Score, DocAddress)| (score.to_bits(), address);
+        let found_bits: Vec<_> = found.hits.iter().map(bits).collect();
+        let expected_bits: Vec<_> = expected.iter().map(bits).collect();
+        let known: HashSet<_> = expected_bits.iter().collect();
+        Ok(Verification {
+            hits: found_bits.len(),
+            agreeing: found_bits.iter().filter(|hit| known.contains(hit)).count(),
+            expected: expected_bits.len(),
+            equal: found_bits == expected_bits,
+            work: found.work,
+        })
     }
 
     /// The ranked lists of many questions, `k` hits each. With `exclude_self` a document with the

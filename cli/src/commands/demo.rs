@@ -8,7 +8,7 @@ use clap::Args;
 use laconic_fixtures::checkpoint::TinyCheckpoint;
 use laconic_fixtures::scifact;
 use laconic_model::Encoder;
-use laconic_tantivy::{Identity, ImpactQuantizer};
+use laconic_tantivy::{Approximation, Identity, ImpactQuantizer};
 
 use super::Global;
 use super::search::{explain_hit, print_hit};
@@ -121,6 +121,8 @@ fn retriever<'a>(corpus: &'a Corpus, encoder: &'a Encoder, mode: Mode) -> Result
         encoder,
         vectors_of: None,
         filter: None,
+        n_threads: 1,
+        approximation: Approximation::default(),
     })
 }
 

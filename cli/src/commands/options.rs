@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use laconic_model::Encoder;
-use laconic_tantivy::{LaconicField, ModelIdentity};
+use laconic_tantivy::{Approximation, LaconicField, ModelIdentity};
 
 use crate::collection::VectorScale;
 use crate::corpus::Corpus;
@@ -77,6 +77,18 @@ pub(crate) struct QueryOptions {
     /// Only documents that match this, in Tantivy's query syntax, e.g. 'year:[2019 TO *]'
     #[arg(long, value_name = "QUERY")]
     pub(crate) filter: Option<String>,
+    /// Threads of one search; large segments are split
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) threads: usize,
+    /// Approximate: find candidates by the N heaviest query terms, score them by all
+    #[arg(long, value_name = "N")]
+    pub(crate) query_terms: Option<usize>,
+    /// Approximate: pass over what cannot beat the threshold by this factor, e.g. 1.2
+    #[arg(long, value_name = "FACTOR")]
+    pub(crate) overestimate: Option<f32>,
+    /// Approximate: evaluate about N documents, the most promising ones
+    #[arg(long, value_name = "N")]
+    pub(crate) max_documents: Option<u64>,
 }
 
 impl QueryOptions {
@@ -98,6 +110,21 @@ impl QueryOptions {
             Mode::Sparse => self.model.load(),
             Mode::Bm25 => Ok(None),
         }
+    }
+
+    fn approximation(&self) -> Result<Approximation> {
+        let approximation = Approximation {
+            query_terms: self.query_terms,
+            overestimate: self.overestimate,
+            max_documents: self.max_documents,
+        };
+        let applies = self.mode == Mode::Sparse && self.filter.is_none();
+        if approximation != Approximation::default() && !applies {
+            let message = "--query-terms, --overestimate and --max-documents are for \
+                           learned-sparse search without a filter";
+            return Err(UsageError(message.to_owned()).into());
+        }
+        Ok(approximation)
     }
 
     /// Prepares the search, and says what it takes on trust.
@@ -129,6 +156,8 @@ impl QueryOptions {
             encoder,
             vectors_of,
             filter,
+            n_threads: self.threads,
+            approximation: self.approximation()?,
         })
     }
 }

@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use laconic_tantivy::TermContribution;
+use laconic_tantivy::{Approximation, TermContribution};
 use serde_json::{Value, json};
 
 use super::Global;
 use super::options::QueryOptions;
 use crate::corpus::{Corpus, Found};
-use crate::retrieval::{Mode, Question, Retriever};
-use crate::terminal::{Ending, UsageError, print, print_json};
+use crate::retrieval::{Mode, Question, Retriever, Verification};
+use crate::terminal::{Ending, UsageError, note, print, print_json};
 
 /// Search an index by learned-sparse vectors or by BM25
 ///
@@ -21,7 +21,8 @@ use crate::terminal::{Ending, UsageError, print, print_json};
 #[command(
     after_help = "Examples:\n  laconic search --index idx --mode bm25 'spinal cord injury'\n  \
                         laconic search --index idx --model laconic-1b --explain 'spinal cord injury'\n  \
-                        laconic search --index idx --query-vectors q.jsonl --format trec"
+                        laconic search --index idx --query-vectors q.jsonl --format trec\n  \
+                        laconic search --index idx --query-vectors q.jsonl --verify"
 )]
 pub(crate) struct Search {
     /// Folder of the index
@@ -41,6 +42,12 @@ pub(crate) struct Search {
     /// Show which terms made each score
     #[arg(long)]
     explain: bool,
+    /// Compare with exhaustive search, and tell on stderr how much was skipped
+    ///
+    /// Documents, order and every bit of the scores have to be the same; if they are not, the
+    /// command fails. With an approximation, tells the recall instead.
+    #[arg(long)]
+    verify: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -69,12 +76,43 @@ impl Search {
             let found = retriever.ask(question, self.k)?;
             n_found += found.len();
             self.print(&retriever, question, &found)?;
+            if self.verify {
+                self.verify(&retriever, question)?;
+            }
         }
         Ok(if n_found > 0 {
             Ending::Done
         } else {
             Ending::NothingFound
         })
+    }
+
+    fn verify(&self, retriever: &Retriever<'_>, question: &Question) -> Result<()> {
+        let verification = retriever.verify(question, self.k)?;
+        let Verification {
+            hits,
+            agreeing,
+            expected,
+            equal,
+            work,
+        } = verification;
+        let id = &question.id;
+        let verdict = if equal {
+            format!("its {hits} hits equal exhaustive search, bit for bit")
+        } else if retriever.approximation != Approximation::default() {
+            format!("approximate: {agreeing} of the {expected} exact hits")
+        } else {
+            bail!("query {id}: pruned search and exhaustive search differ; please report this");
+        };
+        // What was asked for is no remark that `--quiet` would silence.
+        note(
+            false,
+            format_args!(
+                "query {id}: {verdict}; {} of {} postings scored, {} of {} blocks evaluated",
+                work.postings_scored, work.postings, work.blocks_evaluated, work.blocks
+            ),
+        );
+        Ok(())
     }
 
     fn questions(&self) -> Result<Vec<Question>> {

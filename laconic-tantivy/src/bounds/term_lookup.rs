@@ -190,7 +190,7 @@ mod tests {
         TermPlace {
             doc_freq: u32::try_from(idx).unwrap() + 1,
             postings: idx * 10..idx * 10 + 7,
-            row: (idx % 3 == 0).then_some(idx / 3),
+            row: idx.is_multiple_of(3).then_some(idx / 3),
         }
     }
 

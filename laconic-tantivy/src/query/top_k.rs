@@ -157,7 +157,7 @@ impl LaconicTopK {
     /// `is_invalid_input` for query weights that no score can hold and for a factor below 1.
     pub fn search(&self, searcher: &Searcher, query: &LaconicQuery) -> Result<TopHits, Error> {
         if let Some(factor) = self.approximation.overestimate
-            && !(factor >= 1.0)
+            && (factor < 1.0 || factor.is_nan())
         {
             return Err(Error::invalid(format!(
                 "the factor of overestimation is {factor}; it has to be at least 1"

@@ -1,4 +1,5 @@
 //! [`FaultyDirectory`]: a directory in memory whose n-th operation fails, or whose disk is full.
+#![allow(dead_code, reason = "every test file uses its own part of this module")]
 
 use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};

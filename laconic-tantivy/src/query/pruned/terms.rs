@@ -86,7 +86,7 @@ impl<'a> RowTerm<'a> {
         if self.max(superblock) == 0 {
             return 0;
         }
-        let cell = block % BLOCKS_PER_SUPERBLOCK >> (SUPERBLOCK_LEVELS - self.row.level);
+        let cell = (block % BLOCKS_PER_SUPERBLOCK) >> (SUPERBLOCK_LEVELS - self.row.level);
         let max = self.cells(superblock).get(cell).copied().unwrap_or(0);
         u32::from(max) * u32::from(self.weight)
     }
