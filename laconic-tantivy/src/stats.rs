@@ -7,6 +7,7 @@ use tantivy::index::SegmentComponent;
 use tantivy::schema::IndexRecordOption;
 use tantivy::{Index, SegmentReader, TERMINATED};
 
+use crate::bounds::EXTENSION;
 use crate::{Error, LaconicField};
 
 /// Counts and sizes of an index at its last commit.
@@ -18,7 +19,7 @@ pub struct IndexStats {
     pub deleted_documents: u64,
     /// Segments.
     pub segments: u64,
-    /// Bytes of each kind of file (`idx`, `term`, `store`, …).
+    /// Bytes of each kind of file (`idx`, `term`, `store`, …; `laconic` is the upper bounds).
     pub bytes: BTreeMap<&'static str, u64>,
     /// One entry per laconic field.
     pub fields: Vec<FieldStats>,
@@ -78,6 +79,7 @@ fn add_file_sizes(reader: &SegmentReader, bytes: &mut BTreeMap<&'static str, u64
         ("fieldnorm", C::FieldNorms),
         ("fast", C::FastFields),
         ("store", C::Store),
+        (EXTENSION, C::Custom(EXTENSION.to_owned())),
     ] {
         let size = reader
             .open_read(component)

@@ -345,3 +345,67 @@ fn check_compares_bounds_with_postings() {
         "{report:?}"
     );
 }
+
+/// Postings and bounds are read without Tantivy's help: damage gives an error or wrong numbers,
+/// never a panic. (`check` finds it: see `check.rs`.)
+#[test]
+fn damaged_postings_and_bounds_do_not_panic() {
+    let fields = Fields::with_bits(8);
+    let plan = Plan {
+        seed: 3,
+        n_docs: 3000,
+        n_terms: 40,
+        n_topics: 10,
+        topic_terms: 8,
+        doc_terms: 20,
+        common_one_in: 4,
+        shuffled: false,
+        n_commits: 1,
+        merged: false,
+        deleted: 0,
+        bits: 8,
+        min_postings: 16,
+        share: 4.0,
+        by_tokenizer: false,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = BoundsPlugin::default().min_postings(16).share(4.0);
+    let mut index = Index::builder()
+        .schema(fields.schema.clone())
+        .register_plugin(plugin.shared())
+        .create_in_dir(folder.path())
+        .unwrap();
+    register(&mut index).unwrap();
+    let rng = &mut Rng(7);
+    let documents = plan.documents(rng);
+    fields.add_by_bulk(&index, (0..).zip(&documents));
+    let query = LaconicQuery::new(&fields.laconic, plan.vector(rng, 3, 30, 3.0));
+    let metas = index.searchable_segment_metas().unwrap();
+    for component in [
+        SegmentComponent::Custom("laconic".into()),
+        SegmentComponent::Postings,
+    ] {
+        let path = folder.path().join(metas[0].relative_path(component));
+        let sound = std::fs::read(&path).unwrap();
+        for _ in 0..cases(300) {
+            let mut damaged = sound.clone();
+            for _ in 0..=rng.below(4) {
+                // The end belongs to Tantivy, which does panic.
+                let at = rng.below(sound.len() as u64 * 9 / 10) as usize;
+                damaged[at] = rng.next() as u8;
+            }
+            std::fs::write(&path, damaged).unwrap();
+            let reopened = Index::open_in_dir(folder.path()).unwrap();
+            let searcher = searcher(&reopened);
+            for k in [3, 500] {
+                let ways = [LaconicTopK::new(k).always_bounded(), LaconicTopK::new(k)];
+                for way in ways {
+                    if let Ok(found) = way.search(&searcher, &query) {
+                        assert!(found.hits.iter().all(|(score, _)| score.is_finite()));
+                    }
+                }
+            }
+        }
+        std::fs::write(&path, sound).unwrap();
+    }
+}

@@ -125,6 +125,34 @@ fn sparse_search_scores_the_dot_product_in_every_format() {
     );
 }
 
+/// The reference runs beside the search; what was skipped is told on stderr.
+#[test]
+fn verify_compares_with_exhaustive_search() {
+    let scratch = three_documents();
+    let search = "search --index idx --query-vectors queries.jsonl --format trec";
+    let plain = scratch.laconic(search).succeeds().stdout;
+    for options in ["--verify", "--verify --threads 2", "--verify --quiet"] {
+        let verified = scratch.laconic(&format!("{search} {options}")).succeeds();
+        assert_eq!(verified.stdout, plain);
+        let first = "query q1: its 3 hits equal exhaustive search, bit for bit; ";
+        assert!(verified.stderr.starts_with(first), "{}", verified.stderr);
+        assert_eq!(verified.stderr.lines().count(), 2);
+    }
+    let cut = scratch
+        .laconic(&format!("{search} --verify --query-terms 1"))
+        .succeeds();
+    assert!(cut.stderr.contains("exact hits"), "{}", cut.stderr);
+    for wrong in [
+        "--verify --filter year:1",
+        "--overestimate 1.2 --filter year:1",
+        "--overestimate 0.5",
+    ] {
+        let outcome = scratch.laconic(&format!("{search} {wrong}"));
+        let code = if wrong == "--overestimate 0.5" { 3 } else { 2 };
+        outcome.exits(code);
+    }
+}
+
 #[test]
 fn k_cuts_the_list_and_may_exceed_it() {
     let scratch = three_documents();
@@ -867,7 +895,7 @@ fn help_of_every_sub_command_names_its_flags() {
             .stdout
     };
     let query = "--queries --query-vectors --vector-scale --vectors-model --model --tokenizer \
-                 --set --mode --filter";
+                 --set --mode --filter --threads --query-terms --overestimate --max-documents";
     for (command, flags) in [
         ("demo", "--dir"),
         (
@@ -876,7 +904,10 @@ fn help_of_every_sub_command_names_its_flags() {
              --allow-missing-vectors --bits --skip-invalid --max-line --memory --commit-every \
              --no-resume",
         ),
-        ("search", &format!("--index {query} --k --format --explain")),
+        (
+            "search",
+            &format!("--index {query} --k --format --explain --verify"),
+        ),
         (
             "eval",
             &format!("--index {query} --qrels --k --run --exclude-self"),
@@ -887,6 +918,15 @@ fn help_of_every_sub_command_names_its_flags() {
         ),
         ("info", "--index"),
         ("check", "--index"),
+        (
+            "optimize",
+            "--index --field --threads --memory --no-reorder",
+        ),
+        (
+            "bench",
+            "--docs --k --query-terms --methods --order --bits --threads --vectors --resample \
+             --query-vectors --dir --svg --verify --rounds",
+        ),
     ] {
         let help = help(command);
         let words: Vec<&str> = help
@@ -911,6 +951,8 @@ fn help_of_every_sub_command_names_its_flags() {
         "encode",
         "info",
         "check",
+        "optimize",
+        "bench",
         "Exit codes",
     ] {
         assert!(top.contains(part), "{part}:\n{top}");

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use arbitrary::Arbitrary;
 use laconic_tantivy::{
-    BulkWriter, Identity, ImpactQuantizer, LaconicField, LaconicQuery, MIN_MEMORY_BUDGET,
-    SparseVector, exhaustive_top_k, register,
+    BoundsPlugin, BulkWriter, Identity, ImpactQuantizer, LaconicField, LaconicQuery, LaconicTopK,
+    MIN_MEMORY_BUDGET, SparseVector, exhaustive_top_k, register,
 };
 use libfuzzer_sys::fuzz_target;
 use tantivy::collector::{Count, TopDocs};
@@ -87,6 +87,9 @@ fn check(searcher: &Searcher, query: &LaconicQuery, k: usize) {
         assert_eq!(n_found, expected.len());
         let n_best = expected.len().min(k + 1);
         assert_eq!(found, expected[..n_best]);
+        let bounded = LaconicTopK::new(k + 1).always_bounded();
+        let bounded = bounded.search(searcher, query).expect("it was searched");
+        assert_eq!(bounded.hits, expected[..n_best]);
     }
 }
 
@@ -106,7 +109,12 @@ impl Corpus {
             model: None,
         };
         let laconic = LaconicField::add_to(&mut schema, "laconic", identity);
-        let mut index = Index::create_in_ram(schema.build());
+        // Bounds for every term, so that they are used for so few documents.
+        let plugin = BoundsPlugin::default().min_postings(1).share(8.0);
+        let builder = Index::builder()
+            .schema(schema.build())
+            .register_plugin(plugin.shared());
+        let mut index = builder.create_in_ram().expect("an index in memory");
         register(&mut index).expect("our own field");
         Corpus {
             index,
