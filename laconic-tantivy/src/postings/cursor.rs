@@ -15,7 +15,7 @@ pub(crate) struct Cursor {
     offset: usize,
     /// Last document of the block before.
     before: DocId,
-    /// The documents of the current block are in `docs`, its frequencies in `freqs`.
+    /// The documents of the current block are in `docs`, its impacts in `freqs`.
     has_docs: bool,
     has_freqs: bool,
     /// Postings of the current block, and the current one.
@@ -70,7 +70,7 @@ impl Cursor {
     pub(crate) fn impact(&mut self) -> u32 {
         self.load_docs();
         self.load_freqs();
-        self.freqs[self.idx % BLOCK_LEN].min(self.max_impact)
+        self.freqs[self.idx % BLOCK_LEN]
     }
 
     /// The current document's share of the sum.
@@ -172,11 +172,21 @@ impl Cursor {
     fn load_freqs(&mut self) {
         if !self.has_freqs {
             self.has_freqs = true;
-            if let Some(skip) = self.skip
-                && !self.list.decode_freqs(skip, self.offset, &mut self.freqs)
-            {
-                self.len = 0;
+            if let Some(skip) = self.skip {
+                if !self.list.decode_freqs(skip, self.offset, &mut self.freqs) {
+                    self.len = 0;
+                }
+                if skip.max_freq() > u64::from(self.max_impact) {
+                    self.clamp_freqs();
+                }
             }
+        }
+    }
+
+    /// Once for a block, so that the inner loops need not.
+    fn clamp_freqs(&mut self) {
+        for freq in &mut self.freqs {
+            *freq = self.max_impact.min(*freq);
         }
     }
 
@@ -190,7 +200,9 @@ impl Cursor {
             None => {
                 self.has_freqs = true;
                 let (docs, freqs) = (&mut self.docs, &mut self.freqs);
-                self.list.decode_rest(self.offset, self.before, docs, freqs)
+                let decoded = self.list.decode_rest(self.offset, self.before, docs, freqs);
+                self.clamp_freqs();
+                decoded
             }
         };
         self.len = decoded.unwrap_or(0);
@@ -227,8 +239,7 @@ impl Cursor {
             let freqs = self.freqs.get(self.idx..).unwrap_or_default();
             for (&doc, &freq) in docs.unwrap_or_default().iter().zip(freqs) {
                 if let Some(sum) = sums.get_mut(doc.wrapping_sub(start) as usize) {
-                    let impact = freq.min(self.max_impact);
-                    *sum = sum.wrapping_add(impact.wrapping_mul(self.query_weight));
+                    *sum = sum.wrapping_add(freq.wrapping_mul(self.query_weight));
                 }
             }
             n_passed += n;
@@ -259,8 +270,8 @@ impl Cursor {
             docs.extend_from_slice(&ahead[..n]);
             self.load_freqs();
             let freqs = self.freqs.get(self.idx..self.idx + n).unwrap_or_default();
-            let impacts = freqs.iter().map(|&freq| freq.min(self.max_impact));
-            contributions.extend(impacts.map(|impact| impact.wrapping_mul(self.query_weight)));
+            let contribution = |freq: &u32| freq.wrapping_mul(self.query_weight);
+            contributions.extend(freqs.iter().map(contribution));
             if !whole_block {
                 self.idx += n;
                 return;
@@ -280,7 +291,7 @@ impl Cursor {
             }
             let freqs = self.freqs.get(self.idx..).unwrap_or_default();
             for (&doc, &freq) in docs.iter().zip(freqs) {
-                visit(doc, freq.min(self.max_impact));
+                visit(doc, freq);
             }
             self.next_block();
         }

@@ -46,6 +46,11 @@ impl Skip {
         self.doc_len() + usize::from(self.freq_bits) * BLOCK_LEN / 8
     }
 
+    /// No frequency of the block is larger.
+    pub(crate) fn max_freq(self) -> u64 {
+        1 << self.freq_bits.min(32)
+    }
+
     fn doc_len(self) -> usize {
         usize::from(self.doc_bits) * BLOCK_LEN / 8
     }
