@@ -185,8 +185,12 @@ impl Cursor {
 
     /// Once for a block, so that the inner loops need not.
     fn clamp_freqs(&mut self) {
-        for freq in &mut self.freqs {
-            *freq = self.max_impact.min(*freq);
+        // The largest impact has all its bits set, so only a higher bit exceeds it.
+        let union = self.freqs.iter().fold(0, |union, freq| union | freq);
+        if union > self.max_impact {
+            for freq in &mut self.freqs {
+                *freq = self.max_impact.min(*freq);
+            }
         }
     }
 
