@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use anyhow::{Result, bail};
 use laconic_tantivy::{SearchWork, SparseVector, exhaustive_top_k};
 use tantivy::Searcher;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::clock::{CpuOf, Seconds, timed};
 use super::index::BuiltIndex;
@@ -105,8 +106,7 @@ impl Measurement {
         Ok(judged)
     }
 
-    /// One time per method: all queries once. Which method goes first changes with the query, so
-    /// that none always finds the posting lists in cache.
+    /// One time per method: all queries once, the methods in another order for each.
     fn round(
         &self,
         searcher: &Searcher,
@@ -121,8 +121,7 @@ impl Measurement {
         let n_methods = self.methods.len();
         let mut times = vec![RoundTimes::default(); n_methods];
         for (number, question) in questions.iter().enumerate() {
-            for turn in 0..n_methods {
-                let method = (turn + number + round) % n_methods;
+            for method in turns(n_methods, number, round) {
                 let run = || self.methods[method].run(question, searcher, k, self.threads);
                 let (found, seconds) = timed(cpu_of, run);
                 std::hint::black_box(found?);
@@ -131,6 +130,18 @@ impl Measurement {
         }
         Ok(times)
     }
+}
+
+/// The methods in an order of its own for every query and round. Were it the same, or only
+/// turned, a method would always run behind the same other one, and find in cache what that left.
+fn turns(n_methods: usize, query: usize, round: usize) -> Vec<usize> {
+    let place = |method: &usize| {
+        let numbers = [*method, query, round].map(|number| number as u64);
+        xxh3_64(&numbers.map(u64::to_le_bytes).concat())
+    };
+    let mut turns: Vec<usize> = (0..n_methods).collect();
+    turns.sort_by_key(place);
+    turns
 }
 
 /// What a method returned, over all queries.
