@@ -5,7 +5,7 @@ use std::path::Path;
 use tantivy::schema::Schema;
 use tantivy::{Index, IndexSettings};
 
-use crate::bounds::{BoundsPlugin, EXTENSION};
+use crate::bounds::{BoundsPlugin, EXTENSION, registered_plugin};
 use crate::tokenizer::LaconicTokenizer;
 use crate::{Error, LaconicField};
 
@@ -80,9 +80,7 @@ fn register_bounds(index: &mut Index) -> Result<(), Error> {
     let metas = metas.map_err(|e| Error::during("reading meta.json", e))?;
     let mut wanted = metas.persisted_custom_extensions.iter();
     let wanted = wanted.any(|extension| extension == EXTENSION);
-    let mut plugins = index.custom_plugins().iter();
-    let registered = plugins.any(|plugin| plugin.extensions().contains(&EXTENSION));
-    if wanted && !registered {
+    if wanted && registered_plugin(index).is_none() {
         index.register_plugin(BoundsPlugin::default().shared());
     }
     Ok(())

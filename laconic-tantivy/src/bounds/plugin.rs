@@ -10,7 +10,7 @@ use tantivy::indexer::doc_id_mapping::DocIdMapping;
 use tantivy::schema::Schema;
 use tantivy::schema::document::ErasedDocument;
 use tantivy::{
-    DocId, PluginMergeContext, PluginWriter, PluginWriterContext, Segment, SegmentPlugin,
+    DocId, Index, PluginMergeContext, PluginWriter, PluginWriterContext, Segment, SegmentPlugin,
     SegmentReader,
 };
 
@@ -135,10 +135,15 @@ impl PluginWriter for BoundsWriter {
     }
 }
 
+/// The plugin of an index, if it has been registered.
+pub(crate) fn registered_plugin(index: &Index) -> Option<&Arc<dyn SegmentPlugin>> {
+    let mut plugins = index.custom_plugins().iter();
+    plugins.find(|plugin| plugin.extensions().contains(&EXTENSION))
+}
+
 /// Writes the component of a segment whose other files are finished, if its index has one.
 pub(crate) fn write_bounds(segment: &Segment) -> tantivy::Result<()> {
-    let mut plugins = segment.index().custom_plugins().iter();
-    let Some(plugin) = plugins.find(|plugin| plugin.extensions().contains(&EXTENSION)) else {
+    let Some(plugin) = registered_plugin(segment.index()) else {
         return Ok(());
     };
     let context = PluginWriterContext {

@@ -57,7 +57,6 @@ impl FieldReader {
         // Nothing panics while it holds the lock.
         let opened = OPENED.read().unwrap_or_else(PoisonError::into_inner);
         if let Some((weak, field_reader)) = opened.get(&key)
-            && weak.as_ptr().addr() == key
             && weak.strong_count() > 0
         {
             return Ok((field_reader.clone(), inverted_index));

@@ -28,11 +28,7 @@ pub(crate) struct SegmentTerms<'q> {
 
 impl SegmentTerms<'_> {
     pub(super) fn n_postings(&self) -> u64 {
-        let doc_freqs = self
-            .found
-            .iter()
-            .map(|term| u64::from(term.list.doc_freq()));
-        doc_freqs.sum()
+        n_postings(&self.found)
     }
 
     /// Cursors at the first posting of every term.
@@ -41,6 +37,12 @@ impl SegmentTerms<'_> {
         let cursor = |term: QueryTerm| Cursor::new(term.list, weights[term.idx], max_impact);
         self.found.into_iter().map(cursor).collect()
     }
+}
+
+/// Number of postings of some terms.
+pub(super) fn n_postings(terms: &[QueryTerm]) -> u64 {
+    let doc_freqs = terms.iter().map(|term| term.list.doc_freq());
+    doc_freqs.map(u64::from).sum()
 }
 
 /// How much an evaluation may leave out.

@@ -10,7 +10,7 @@ use tantivy::{COLLECT_BLOCK_BUFFER_LEN, DocId, Score, SegmentReader, TantivyErro
 use super::collect::{Callback, Collect};
 use super::fixed_point::{FixedPoint, ScoreOf};
 use super::scorer::LaconicScorer;
-use super::segment::{Evaluation, EvaluationMode, SegmentTerms};
+use super::segment::{Evaluation, EvaluationMode, SegmentTerms, n_postings};
 use crate::postings::{Cursor, FieldReader, QueryTerm};
 use crate::{Error, ImpactQuantizer, LaconicField, SparseVector};
 
@@ -35,8 +35,7 @@ pub(crate) struct OpenSegment<'r> {
 impl OpenSegment<'_> {
     /// Postings of the query terms.
     pub(crate) fn n_postings(&self) -> u64 {
-        let doc_freqs = self.found.iter().map(|term| term.list.doc_freq());
-        doc_freqs.map(u64::from).sum()
+        n_postings(&self.found)
     }
 }
 
