@@ -6,10 +6,13 @@ use std::ops::Range;
 use tantivy::DocId;
 
 use super::block_maxima::BlockMaxima;
-use super::{BLOCK_BITS, MAGIC, ROW_LEN, n_superblocks};
+use super::{BLOCK_BITS, MAGIC, ROW_LEN, SUPERBLOCK_LEVELS, n_superblocks};
 
 /// Postings per superblock, on average, that make a row worth its bytes.
 const ROW_DENSITY: u32 = 4;
+
+/// The finest level: a cell for every block.
+const FINEST: u8 = SUPERBLOCK_LEVELS as u8;
 
 /// Collects the rows of one field of one segment, terms in the order of their posting lists.
 pub(crate) struct BoundsBuilder {
@@ -116,7 +119,7 @@ impl BoundsBuilder {
         let superblocks = n_superblocks(self.max_doc) + ROW_LEN;
         let cells = |level: u8| if level > 0 { n_present << level } else { 0 };
         let fits = |level: &u8| (superblocks + cells(*level)) as f32 <= budget;
-        (0..=5).rev().find(fits)
+        (0..=FINEST).rev().find(fits)
     }
 
     /// Bytes of the section: header, table of rows, superblocks, cells.

@@ -45,7 +45,7 @@ impl Default for BoundsPlugin {
     fn default() -> BoundsPlugin {
         BoundsPlugin {
             share: 0.25,
-            min_postings: 1536,
+            min_postings: 1024,
         }
     }
 }
@@ -59,7 +59,7 @@ impl BoundsPlugin {
         self
     }
 
-    /// Fewest postings of a term with bounds; 1536 by default. Terms of fewer are read as a whole,
+    /// Fewest postings of a term with bounds; 1024 by default. Terms of fewer are read as a whole,
     /// which gives exact bounds.
     #[must_use]
     pub fn min_postings(mut self, min_postings: u32) -> BoundsPlugin {

@@ -66,6 +66,11 @@ impl Cursor {
         self.list.doc_freq()
     }
 
+    /// No posting contributes more.
+    pub(crate) fn max_contribution(&self) -> u32 {
+        self.max_impact.wrapping_mul(self.query_weight)
+    }
+
     /// The current document's impact; meaningless past the last.
     pub(crate) fn impact(&mut self) -> u32 {
         self.load_docs();

@@ -12,4 +12,3 @@ mod list;
 
 pub(crate) use cursor::Cursor;
 pub(crate) use field_reader::{FieldReader, QueryTerm};
-pub(crate) use list::BLOCK_LEN;

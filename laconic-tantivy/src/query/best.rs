@@ -163,7 +163,9 @@ impl Collect for Best<'_> {
         } else {
             self.collect_between(start, sums, self.min_sum, u32::MAX);
         }
-        self.settle();
+        if self.worst.is_none() || self.hits.len() > self.k + self.k / 8 {
+            self.settle();
+        }
     }
 
     fn takes_any_order(&self) -> bool {

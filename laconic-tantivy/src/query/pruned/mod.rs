@@ -1,16 +1,23 @@
 //! [`Pruned`]: evaluation guided by upper bounds.
 //!
-//! Bounds of superblocks say where the best documents can be at all. The most promising blocks
-//! are evaluated first, to raise the threshold. Then a sample of the superblocks that are left
-//! tells which of two ways is cheaper, in document order and passing over superblocks that cannot
-//! matter: *guided*, which sums the bounds of their blocks and evaluates single blocks, or the
-//! *sweep*, which sums everything in them.
+//! The terms of a query are split in two, as in MaxScore (Turtle and Flood, 1995): few postings
+//! that tell most are summed document by document, the frequent rest is bounded block by block.
+//! Both together bound every block much more tightly than block maxima alone, and only documents
+//! that can matter, the most promising first, are completed with the postings of the rest.
+//!
+//! Documents are taken in batches of superblocks. In a segment whose order brings documents with
+//! common terms together, bounds of superblocks come first: they choose a small first batch, whose
+//! threshold rules out most of the others.
 
+mod batch;
 mod decoded;
+mod row;
+mod scale;
 mod terms;
+mod windows;
 
 use std::cmp::Reverse;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use tantivy::DocId;
 
@@ -18,43 +25,53 @@ use super::collect::Collect;
 use super::segment::SegmentTerms;
 use super::sweep::WINDOW;
 use super::top_k::SearchWork;
-use crate::bounds::{BLOCK_BITS, Bounds, SUPERBLOCK_BITS, SUPERBLOCK_LEVELS};
-use terms::{BLOCKS_PER_SUPERBLOCK, Terms, doc_of};
+use crate::bounds::{BLOCK_BITS, Bounds, SUPERBLOCK_BITS};
+use batch::{Batch, Sums};
+use terms::{Candidate, Terms};
+use windows::Windows;
 
 const BLOCK: usize = 1 << BLOCK_BITS;
 
-/// Superblocks per window of a sweep.
-const SWEEP_SUPERBLOCKS: usize = WINDOW >> SUPERBLOCK_BITS;
+/// Superblocks of a batch: a megabyte of sums.
+const BATCH: usize = 1 << (18 - SUPERBLOCK_BITS);
 
-/// Superblocks looked at to choose between the two ways.
-const SAMPLE: usize = 6;
+/// One in so many superblocks is in the first batch, where bounds tell superblocks apart.
+const FIRST_BATCH_SHARE: usize = 64;
+const MIN_FIRST_BATCH: usize = 3;
+
+/// Share of the postings that are summed in that first batch: as there is no threshold yet, all
+/// terms of its best documents have to be looked at anyway.
+const FIRST_SUMMED_SHARE: f64 = 0.4;
+
+/// Share of the postings that are summed elsewhere, as a multiple of the root of the share of
+/// documents that is wanted. The best for ten of 50,000 and of 200,000 and a hundred of 200,000
+/// lies close to this; it matters little.
+const SUMMED_SHARE: f64 = 14.0;
+const MIN_SUMMED_SHARE: f64 = 0.04;
+const MAX_SUMMED_SHARE: f64 = 0.5;
 
 /// Rough costs in nanoseconds, from `benches/search.rs`; only their ratios matter.
 mod cost {
-    /// Adding up one posting in a sweep.
+    /// Adding up one posting in a window.
     pub(super) const POSTING: u64 = 2;
-    /// Finding and adding up the postings of one term in one block.
-    pub(super) const TERM_IN_BLOCK: u64 = 60;
-    /// Summing the cells of one term in one superblock.
-    pub(super) const CELLS: u64 = 10;
-    /// Reading a sparse term in one superblock.
-    pub(super) const SPARSE: u64 = 150;
-    /// One in so many parts of a sweep may go into raising the threshold beforehand.
-    pub(super) const SEEDING_SHARE: u64 = 12;
+    /// Finding one term of one document, with the block of postings that it is in.
+    pub(super) const TERM_OF_DOCUMENT: u64 = 200;
+    /// Completing a block in which most terms turn out not to be needed, and each term's share.
+    pub(super) const BLOCK: u64 = 400;
+    pub(super) const TERM_IN_BLOCK: u64 = 15;
 }
 
 /// Evaluation of one query over a range of superblocks of one segment.
 pub(crate) struct Pruned<'a> {
     terms: Terms<'a>,
     superblocks: Range<usize>,
-    /// Upper bounds of `superblocks`.
+    /// Upper bounds of `superblocks`; 0 for what is done.
     bounds: Vec<u32>,
+    is_ordered: bool,
     max_doc: DocId,
-    sweep_cost: u64,
     overestimate: f32,
-    /// Blocks that were evaluated in a superblock that is not done.
-    evaluated: Vec<usize>,
-    sums: Vec<u32>,
+    sums: Sums,
+    candidates: Vec<Candidate>,
     work: SearchWork,
 }
 
@@ -66,20 +83,20 @@ impl<'a> Pruned<'a> {
         max_doc: DocId,
         superblocks: Range<usize>,
     ) -> Pruned<'a> {
-        let n_postings = terms.n_postings();
-        let share = superblocks.len() as u64;
-        let n_superblocks = bounds.n_superblocks().max(1) as u64;
-        let mut terms = Terms::new(terms, bounds, superblocks.clone());
-        let bounds = terms.superblock_bounds();
+        let is_ordered = bounds.is_ordered();
+        let mut terms = Terms::new(terms, bounds);
+        let mut sums = Sums::take((superblocks.len().min(BATCH) << SUPERBLOCK_BITS).max(WINDOW));
+        let window = &mut sums.as_mut_slice()[..WINDOW];
+        let bounds = terms.superblock_bounds(&superblocks, is_ordered, window);
         Pruned {
             terms,
             superblocks,
             bounds,
+            is_ordered,
             max_doc,
-            sweep_cost: n_postings.saturating_mul(cost::POSTING) / n_superblocks * share,
             overestimate: 1.0,
-            evaluated: Vec::new(),
-            sums: vec![0; WINDOW.min(max_doc as usize)],
+            sums,
+            candidates: Vec::new(),
             work: SearchWork::default(),
         }
     }
@@ -89,54 +106,52 @@ impl<'a> Pruned<'a> {
         self.overestimate = factor;
     }
 
-    /// No document has a larger sum, in units that are the same for all segments of a query.
+    /// No document has a larger sum.
     pub(crate) fn max_bound(&self) -> u32 {
         self.bounds.iter().copied().max().unwrap_or(0)
     }
 
     /// Offers every document that can matter to `collector`.
     pub(crate) fn collect(mut self, collector: &mut impl Collect) -> SearchWork {
-        if collector.takes_any_order() {
-            self.best_first(self.affordable_blocks(collector), collector);
+        let mut batch_len = BATCH;
+        if !collector.takes_any_order() {
+            // Only an earlier batch tells which documents can be passed over.
+            batch_len = WINDOW >> SUPERBLOCK_BITS;
+        } else if self.is_ordered {
+            let n = self.bounds.len() / FIRST_BATCH_SHARE;
+            let first = self.most_promising(n.clamp(MIN_FIRST_BATCH, BATCH));
+            self.evaluate(&first, usize::MAX, collector);
         }
-        let mut rest = self.superblocks.clone();
-        if collector.min_sum() <= 1 {
-            rest.start = self.sweep_window(rest.clone(), collector);
-        }
-        if self.guided_is_cheaper(rest.clone(), collector) {
-            self.guided(rest, collector);
-        } else {
-            while !rest.is_empty() {
-                rest.start = self.sweep_window(rest.clone(), collector);
+        let mut next = 0;
+        while next < self.bounds.len() {
+            let min_sum = self.min_sum(collector);
+            let mut batch = Vec::with_capacity(batch_len.min(self.bounds.len()));
+            while next < self.bounds.len() && batch.len() < batch_len {
+                if self.bounds[next] >= min_sum {
+                    batch.push(next);
+                }
+                next += 1;
             }
+            self.evaluate(&batch, usize::MAX, collector);
         }
         self.work
     }
 
-    /// Offers the documents of about `n_blocks` blocks, those with the highest bounds first.
+    /// Offers documents of about `n_blocks` blocks, those with the highest bounds first.
     pub(crate) fn collect_most_promising(
         mut self,
         n_blocks: usize,
         collector: &mut impl Collect,
     ) -> SearchWork {
-        self.best_first(n_blocks, collector);
-        self.work
-    }
-
-    /// How many blocks may be evaluated to raise the threshold, before it is clear what to do.
-    fn affordable_blocks(&self, collector: &impl Collect) -> usize {
-        let affordable = self.sweep_cost / cost::SEEDING_SHARE / (self.block_cost() + 1);
-        let affordable = usize::try_from(affordable).unwrap_or(usize::MAX);
-        // With too few there is no threshold, and they would be evaluated for nothing.
-        match affordable > collector.n_wanted() / 32 {
-            true => affordable,
-            false => 0,
+        let mut n_left = n_blocks;
+        while n_left > 0 {
+            let batch = self.most_promising(BATCH);
+            if batch.is_empty() {
+                break;
+            }
+            n_left -= self.evaluate(&batch, n_left, collector).min(n_left);
         }
-    }
-
-    /// The smallest bound that can matter.
-    fn smallest_bound(&self, collector: &impl Collect) -> u32 {
-        self.terms.smallest_bound(self.min_sum(collector))
+        self.work
     }
 
     #[expect(
@@ -153,135 +168,238 @@ impl<'a> Pruned<'a> {
         min_sum
     }
 
-    fn matters(&self, superblock: usize, collector: &impl Collect) -> bool {
-        let bound = self.bounds[superblock - self.superblocks.start];
-        // A superblock that is done has a bound of 0.
-        bound > 0 && bound >= self.smallest_bound(collector)
+    /// Up to `n` superblocks that are not done, those with the highest bounds, ascending.
+    fn most_promising(&self, n: usize) -> Vec<usize> {
+        let left = (0..self.bounds.len()).filter(|&idx| self.bounds[idx] > 0);
+        let mut left: Vec<usize> = left.collect();
+        if n < left.len() {
+            left.select_nth_unstable_by_key(n, |&idx| Reverse(self.bounds[idx]));
+            left.truncate(n);
+            left.sort_unstable();
+        }
+        left
     }
 
-    /// Nanoseconds to evaluate a block.
-    fn block_cost(&self) -> u64 {
-        self.terms.n_dense() as u64 * cost::TERM_IN_BLOCK
+    /// How many terms to sum in a batch of `n_docs` documents.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share needs no more precision"
+    )]
+    fn n_summed(&self, n_docs: usize, collector: &impl Collect) -> usize {
+        let wanted = collector.n_wanted().max(10) as f64 / f64::from(self.max_doc.max(1));
+        let mut share = (wanted.sqrt() * SUMMED_SHARE).clamp(MIN_SUMMED_SHARE, MAX_SUMMED_SHARE);
+        if self.min_sum(collector) <= 1 && n_docs < self.max_doc as usize / 8 {
+            share = share.max(FIRST_SUMMED_SHARE);
+        }
+        let n_postings = self.terms.n_postings() as f64 * share;
+        self.terms.n_within(n_postings as u64)
     }
 
-    /// Evaluates blocks, those of the most promising superblock first, until `n_blocks` are
-    /// evaluated or nothing is left that matters. Superblocks that are done get a bound of 0.
-    fn best_first(&mut self, n_blocks: usize, collector: &mut impl Collect) {
-        let mut left = n_blocks;
-        let mut order: Vec<usize> = self.superblocks.clone().collect();
+    /// Offers what can matter in some superblocks, given ascending and by their place in `bounds`,
+    /// but from no more than `max_blocks` blocks. Returns from how many.
+    fn evaluate(
+        &mut self,
+        superblocks: &[usize],
+        max_blocks: usize,
+        collector: &mut impl Collect,
+    ) -> usize {
         let first = self.superblocks.start;
-        order.sort_unstable_by_key(|&superblock| Reverse(self.bounds[superblock - first]));
-        for superblock in order {
-            if left == 0 || !self.matters(superblock, collector) {
-                return;
-            }
-            let first_block = superblock * BLOCKS_PER_SUPERBLOCK;
-            let bounds = self.terms.block_bounds(superblock);
-            let mut blocks: Vec<(u32, usize)> = bounds.into_iter().zip(first_block..).collect();
-            let smallest_bound = self.smallest_bound(collector);
-            blocks.retain(|&(bound, block)| {
-                bound >= smallest_bound && !self.evaluated.contains(&block)
-            });
-            blocks.sort_unstable_by_key(|&(bound, _)| Reverse(bound));
-            for (bound, block) in blocks {
-                if bound < self.smallest_bound(collector) {
-                    break;
-                }
-                if left == 0 {
-                    return;
-                }
-                left -= 1;
-                self.evaluate(block, collector);
-                self.evaluated.push(block);
-            }
-            self.evaluated.clear();
-            self.bounds[superblock - first] = 0;
+        let windows = Windows::of(superblocks.iter().map(|idx| first + idx), self.max_doc);
+        for &idx in superblocks {
+            self.bounds[idx] = 0;
+        }
+        let n_summed = self.n_summed(windows.n_docs(), collector);
+        let mut batch = Batch::new(windows, n_summed);
+        let (sums, n_scored) = (self.sums.as_mut_slice(), &mut self.work.postings_scored);
+        self.terms
+            .sum_first(n_summed, &batch.windows, sums, n_scored);
+        if max_blocks < usize::MAX {
+            self.bound_blocks(&mut batch);
+            return self.complete_most_promising(&mut batch, max_blocks, collector);
+        }
+        if n_summed == self.terms.n_rows() || !self.may_pay(&batch, collector) {
+            return self.sweep(&batch, collector);
+        }
+        self.bound_blocks(&mut batch);
+        if self.min_sum(collector) <= 1 {
+            self.complete_first(&mut batch, collector);
+        }
+        if !self.completing_pays(&batch, collector) {
+            return self.sweep(&batch, collector);
+        }
+        match collector.takes_any_order() {
+            true => self.complete_most_promising(&mut batch, max_blocks, collector),
+            false => self.complete_in_order(&batch, collector),
         }
     }
 
-    /// Estimates from a sample what guided evaluation of the superblocks would cost.
-    fn guided_is_cheaper(&mut self, superblocks: Range<usize>, collector: &impl Collect) -> bool {
-        if collector.min_sum() <= 1 {
-            return false;
-        }
-        let smallest_bound = self.smallest_bound(collector);
-        let n_all = superblocks.len() as u64;
-        let matters = superblocks.filter(|&superblock| self.matters(superblock, collector));
-        let left: Vec<usize> = matters.collect();
-        let step = left.len().div_ceil(SAMPLE).max(1);
-        let (mut n_sampled, mut n_blocks) = (0, 0);
-        for &superblock in left.iter().skip(step / 2).step_by(step) {
-            let bounds = self.terms.block_bounds(superblock);
-            n_blocks += bounds
-                .iter()
-                .filter(|bound| **bound >= smallest_bound)
-                .count() as u64;
-            n_sampled += 1;
-        }
-        let per_superblock = self.terms.n_dense() as u64 * cost::CELLS
-            + self.terms.n_sparse() as u64 * cost::SPARSE
-            + n_blocks * self.block_cost() / n_sampled.max(1);
-        per_superblock * n_all < self.sweep_cost * n_all / self.superblocks.len().max(1) as u64
+    fn bound_blocks(&mut self, batch: &mut Batch) {
+        let sums = self.sums.as_mut_slice();
+        self.terms.bound_blocks(batch, sums);
     }
 
-    /// Evaluates the blocks that can matter.
-    fn guided(&mut self, superblocks: Range<usize>, collector: &mut impl Collect) {
-        for superblock in superblocks {
-            if !self.matters(superblock, collector) {
-                continue;
-            }
-            let bounds = self.terms.block_bounds(superblock);
-            for (block, bound) in (superblock * BLOCKS_PER_SUPERBLOCK..).zip(bounds) {
-                if bound >= self.smallest_bound(collector) && !self.evaluated.contains(&block) {
-                    self.evaluate(block, collector);
-                }
-            }
-        }
+    /// What it takes to sum the bounded terms in a batch as well.
+    fn sweep_cost(&self, batch: &Batch) -> u64 {
+        let n_postings = self
+            .terms
+            .n_postings_of(batch.n_summed..self.terms.n_rows());
+        let n_docs = batch.windows.n_docs() as u64;
+        n_postings.saturating_mul(n_docs) / u64::from(self.max_doc.max(1)) * cost::POSTING
     }
 
-    fn evaluate(&mut self, block: usize, collector: &mut impl Collect) {
-        let start = block << BLOCK_BITS;
-        let len = BLOCK.min((self.max_doc as usize).saturating_sub(start));
-        if len == 0 {
+    /// Whether it can pay to bound the blocks of a batch: without a threshold, finding one must be
+    /// worth it.
+    fn may_pay(&self, batch: &Batch, collector: &impl Collect) -> bool {
+        if self.min_sum(collector) > 1 {
+            return true;
+        }
+        let n_bounded = (self.terms.n_rows() - batch.n_summed) as u64;
+        let n_terms = n_bounded.saturating_mul(n_first(collector) as u64);
+        let finding = n_terms.saturating_mul(cost::TERM_OF_DOCUMENT);
+        collector.takes_any_order() && finding < self.sweep_cost(batch)
+    }
+
+    /// Whether completing the blocks that can matter takes less than summing everything.
+    fn completing_pays(&self, batch: &Batch, collector: &impl Collect) -> bool {
+        let min_sum = self.min_sum(collector);
+        let n_blocks = batch.bounds.iter().filter(|bound| **bound >= min_sum);
+        let n_bounded = (self.terms.n_rows() - batch.n_summed) as u64;
+        let per_block = cost::BLOCK + n_bounded * cost::TERM_IN_BLOCK;
+        n_blocks.count() as u64 * per_block < self.sweep_cost(batch)
+    }
+
+    /// Sums the rest of the terms and offers every document.
+    fn sweep(&mut self, batch: &Batch, collector: &mut impl Collect) -> usize {
+        let sums = self.sums.as_mut_slice();
+        let rest = batch.n_summed..self.terms.n_rows();
+        let n_scored = &mut self.work.postings_scored;
+        self.terms.sum_more(rest, &batch.windows, sums, n_scored);
+        for &place in &batch.offered {
+            if let Some(sum) = sums.get_mut(place) {
+                *sum = 0;
+            }
+        }
+        for window in batch.windows.iter() {
+            collector.collect(window.start, &sums[window.place.clone()]);
+        }
+        let n_blocks = batch.windows.n_docs().div_ceil(BLOCK);
+        self.work.blocks_evaluated += n_blocks as u64;
+        n_blocks
+    }
+
+    /// Completes about as many documents as are wanted, those with the highest bounds, to get a
+    /// threshold.
+    fn complete_first(&mut self, batch: &mut Batch, collector: &mut impl Collect) {
+        let mut places: Vec<usize> = (0..batch.bounds.len()).collect();
+        let by_bound = |place: &usize| Reverse(batch.bounds[*place]);
+        let n_first = n_first(collector);
+        if n_first >= places.len() {
             return;
         }
-        let min_sum = self.min_sum(collector);
-        let sums = &mut self.sums[..len];
-        sums.fill(0);
-        self.work.blocks_evaluated += 1;
-        let n_scored = &mut self.work.postings_scored;
-        if self.terms.sum_block(block, min_sum, sums, n_scored) {
-            collector.collect(u32::try_from(start).unwrap_or(DocId::MAX), sums);
-        }
-    }
-
-    /// Sums everything in the next superblocks that matter, at most a window of them. Returns
-    /// the superblock to go on with.
-    fn sweep_window(&mut self, superblocks: Range<usize>, collector: &mut impl Collect) -> usize {
-        let mut all = superblocks.clone();
-        let Some(first) = all.find(|&superblock| self.matters(superblock, collector)) else {
-            return superblocks.end;
-        };
-        let mut end = superblocks.end.min(first + SWEEP_SUPERBLOCKS);
-        let mut others = first..end;
-        if let Some(other) = others.find(|&superblock| !self.matters(superblock, collector)) {
-            end = other;
-        }
-        let (start, end_doc) = (doc_of(first), doc_of(end).min(self.max_doc));
-        let sums = &mut self.sums[..(end_doc - start) as usize];
-        sums.fill(0);
-        self.work.blocks_evaluated += sums.len().div_ceil(BLOCK) as u64;
-        self.terms
-            .sum_all(start, sums, &mut self.work.postings_scored);
-        for &block in &self.evaluated {
-            // Its documents were offered already.
-            if (first..end).contains(&(block >> SUPERBLOCK_LEVELS)) {
-                let offset = (block << BLOCK_BITS) - start as usize;
-                let offset_end = sums.len().min(offset + BLOCK);
-                sums[offset..offset_end].fill(0);
+        // Every document of a block would matter without a threshold, but not so much as the best
+        // ones of other blocks.
+        let (first, nth, _) = places.select_nth_unstable_by_key(n_first, by_bound);
+        let low = batch.bounds[*nth].max(1);
+        first.sort_unstable_by_key(by_bound);
+        for &place in first.iter() {
+            self.complete_block(batch, place, low..=u32::MAX, collector);
+            for candidate in &self.candidates {
+                let offset = candidate.doc as usize % BLOCK;
+                batch.offered.push(place * BLOCK + offset);
             }
         }
-        collector.collect(start, sums);
-        end
+        batch.highest_left = low - 1;
     }
+
+    /// Completes blocks as long as they can matter, those with the highest bounds first.
+    fn complete_most_promising(
+        &mut self,
+        batch: &mut Batch,
+        max_blocks: usize,
+        collector: &mut impl Collect,
+    ) -> usize {
+        let min_sum = self.min_sum(collector);
+        let places = (0..batch.bounds.len()).filter(|&place| batch.bounds[place] >= min_sum);
+        let mut places: Vec<usize> = places.collect();
+        let by_bound = |place: &usize| Reverse(batch.bounds[*place]);
+        let mut rest = places.as_mut_slice();
+        let mut n = n_first(collector);
+        let mut n_completed = 0;
+        while !rest.is_empty() {
+            // The most promising ones in order, the others only if it comes to them.
+            if n < rest.len() {
+                rest.select_nth_unstable_by_key(n, by_bound);
+            }
+            let (now, later) = rest.split_at_mut(n.min(rest.len()));
+            now.sort_unstable_by_key(by_bound);
+            for &place in now.iter() {
+                if batch.bounds[place] < self.min_sum(collector) || n_completed >= max_blocks {
+                    return n_completed;
+                }
+                self.complete_block(batch, place, 0..=batch.highest_left, collector);
+                n_completed += 1;
+            }
+            rest = later;
+            n *= 2;
+        }
+        n_completed
+    }
+
+    /// Completes blocks that can matter, in the order of documents.
+    fn complete_in_order(&mut self, batch: &Batch, collector: &mut impl Collect) -> usize {
+        let mut n_completed = 0;
+        for (place, &bound) in batch.bounds.iter().enumerate() {
+            if bound >= self.min_sum(collector) {
+                self.complete_block(batch, place, 0..=u32::MAX, collector);
+                n_completed += 1;
+            }
+        }
+        n_completed
+    }
+
+    /// Completes and offers the documents of a block that can matter and whose bounds lie in
+    /// `bounds`. They are in `candidates` afterwards.
+    fn complete_block(
+        &mut self,
+        batch: &Batch,
+        place: usize,
+        bounds: RangeInclusive<u32>,
+        collector: &mut impl Collect,
+    ) {
+        let min_sum = self.min_sum(collector);
+        let low = min_sum.max(*bounds.start());
+        self.candidates.clear();
+        let (Some(block), Some(&rest)) = (batch.block(place), batch.rest.get(place)) else {
+            return;
+        };
+        let start = u32::try_from(block << BLOCK_BITS).unwrap_or(DocId::MAX);
+        let end = batch.windows.n_docs().min((place + 1) * BLOCK);
+        let sums = &self.sums.as_mut_slice()[place * BLOCK..end];
+        for (doc, &sum) in (start..).zip(sums) {
+            let bound = sum.saturating_add(rest);
+            if bound >= low && bound <= *bounds.end() {
+                self.candidates.push(Candidate { doc, sum });
+            }
+        }
+        if self.candidates.is_empty() {
+            return;
+        }
+        self.work.blocks_evaluated += 1;
+        let candidates = &mut self.candidates;
+        self.work.postings_scored +=
+            self.terms
+                .complete(batch.n_summed, block, min_sum, candidates);
+        for candidate in &self.candidates {
+            collector.collect(candidate.doc, &[candidate.sum]);
+        }
+    }
+}
+
+/// How many documents to complete before there is a threshold: a few more than wanted, since some
+/// may be deleted.
+fn n_first(collector: &impl Collect) -> usize {
+    let n_wanted = collector.n_wanted();
+    n_wanted.saturating_add(n_wanted / 8 + 2)
 }
