@@ -62,10 +62,6 @@ impl Bounds {
         })
     }
 
-    pub(crate) fn n_superblocks(&self) -> usize {
-        self.n_superblocks
-    }
-
     /// Whether documents that share terms stand close together, so that terms are missing from
     /// many blocks. Other orders leave bounds little to prune.
     pub(crate) fn is_ordered(&self) -> bool {

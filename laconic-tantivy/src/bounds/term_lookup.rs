@@ -134,6 +134,24 @@ impl TermLookup {
         None
     }
 
+    /// Reads what `get` will read of these terms. Each step for all terms before the next, so that
+    /// the processor waits for many at a time: one by one, they wait for memory four times each.
+    pub(crate) fn approach<'t>(&self, terms: impl Iterator<Item = &'t [u8]>) {
+        let (slots, _) = self.slots.as_slice().as_chunks::<SLOT_LEN>();
+        let numbers: Vec<u32> = terms
+            .map(|term| slots.get(slot_of(term, slots.len())).copied())
+            .map(|slot| slot.map_or(0, u32::from_le_bytes))
+            .collect();
+        let entry = |number: &u32| self.entry((*number as usize).checked_sub(1)?);
+        let ends: Vec<usize> = numbers
+            .iter()
+            .map(|number| entry(number).map_or(0, |entry| entry.term_end))
+            .collect();
+        for end in ends {
+            std::hint::black_box(self.terms.as_slice().get(end.saturating_sub(1)).copied());
+        }
+    }
+
     fn entry(&self, idx: usize) -> Option<Entry> {
         let (entries, _) = self.entries.as_slice().as_chunks::<ENTRY_LEN>();
         let ([start, len, doc_freq, row, term_end], _) = entries.get(idx)?.as_chunks::<4>() else {

@@ -105,14 +105,26 @@ impl Cursor {
     /// Goes to the first document at or after `target`, in whatever direction.
     #[inline]
     pub(crate) fn seek_anywhere(&mut self, target: DocId) -> DocId {
+        self.approach(target);
+        self.seek(target)
+    }
+
+    /// Goes to the block where `target` would be, in whatever direction, decoding nothing; `seek`
+    /// is next.
+    ///
+    /// It reads a byte of the block. The processor waits for memory of several cursors at a time
+    /// when they all approach before any of them decodes, which takes a third of the time.
+    #[inline]
+    pub(crate) fn approach(&mut self, target: DocId) {
         let is_behind = self.block > 0 && target <= self.before;
         let is_ahead = self.skip.is_some_and(|skip| skip.last_doc < target);
         if is_behind || (is_ahead && !self.offsets.is_empty()) {
             self.jump(target);
         } else {
             self.idx = 0;
+            self.skip_to(target);
         }
-        self.seek(target)
+        std::hint::black_box(self.list.byte(self.offset));
     }
 
     /// Goes to the block where `target` would be, by binary search.

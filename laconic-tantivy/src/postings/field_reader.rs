@@ -115,6 +115,10 @@ impl FieldReader {
     ) -> tantivy::Result<Vec<QueryTerm>> {
         let mut found = Vec::with_capacity(terms.len());
         let dictionary = inverted_index.terms();
+        if let Some(lookup) = &self.lookup {
+            lookup.approach(terms.iter().map(Term::serialized_value_bytes));
+        }
+        let mut places = Vec::with_capacity(terms.len());
         for (idx, term) in terms.iter().enumerate() {
             let term = term.serialized_value_bytes();
             let place = match self.looked_up(term) {
@@ -124,6 +128,10 @@ impl FieldReader {
                     None => continue,
                 },
             };
+            std::hint::black_box(self.postings.as_slice().get(place.postings.start).copied());
+            places.push((idx, place));
+        }
+        for (idx, place) in places {
             found.push(QueryTerm {
                 idx,
                 row: place.row,

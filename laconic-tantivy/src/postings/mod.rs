@@ -12,3 +12,4 @@ mod list;
 
 pub(crate) use cursor::Cursor;
 pub(crate) use field_reader::{FieldReader, QueryTerm};
+pub(crate) use list::PostingList;

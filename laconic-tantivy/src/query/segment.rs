@@ -17,7 +17,7 @@ const MIN_POSTINGS_TO_PRUNE: u64 = 60_000;
 /// Documents per wanted one from which on bounds pay, in a segment whose order brings documents
 /// with common terms together, and in others.
 const ORDERED_DOCS_PER_HIT: u64 = 4_000;
-const UNORDERED_DOCS_PER_HIT: u64 = 100_000;
+const UNORDERED_DOCS_PER_HIT: u64 = 16_000;
 
 /// The terms of a query that occur in a segment.
 pub(crate) struct SegmentTerms<'q> {

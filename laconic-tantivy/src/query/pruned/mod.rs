@@ -301,16 +301,17 @@ impl<'a> Pruned<'a> {
         // Every document of a block would matter without a threshold, but not so much as the best
         // ones of other blocks.
         let (first, nth, _) = places.select_nth_unstable_by_key(n_first, by_bound);
-        let low = batch.bounds[*nth].max(1);
+        let highest_left = batch.bounds[*nth];
         first.sort_unstable_by_key(by_bound);
         for &place in first.iter() {
-            self.complete_block(batch, place, low..=u32::MAX, collector);
+            let bounds = highest_left.saturating_add(1)..=u32::MAX;
+            self.complete_block(batch, place, bounds, collector);
             for candidate in &self.candidates {
                 let offset = candidate.doc as usize % BLOCK;
                 batch.offered.push(place * BLOCK + offset);
             }
         }
-        batch.highest_left = low - 1;
+        batch.highest_left = highest_left;
     }
 
     /// Completes blocks as long as they can matter, those with the highest bounds first.

@@ -1,20 +1,22 @@
 //! [`RowTerm`]: a query term that has bounds.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 
 use super::scale::Scale;
 use crate::bounds::{Row, SUPERBLOCK_LEVELS};
-use crate::postings::Cursor;
 
 pub(super) const BLOCKS_PER_SUPERBLOCK: usize = 1 << SUPERBLOCK_LEVELS;
 
 /// A term with its row of bounds.
 pub(super) struct RowTerm<'a> {
-    pub(super) cursor: Cursor,
     pub(super) row: Row<'a>,
-    query_weight: u32,
+    pub(super) doc_freq: u32,
+    pub(super) query_weight: u32,
     /// The weight as `Scale` has it.
     scaled_weight: u16,
+    /// How much a posting can tell: the largest contribution, divided by the number of postings.
+    benefit: u64,
     /// The term occurs in every superblock.
     is_everywhere: bool,
     /// A superblock, and how many before it have cells.
@@ -22,22 +24,29 @@ pub(super) struct RowTerm<'a> {
 }
 
 impl<'a> RowTerm<'a> {
-    pub(super) fn new(cursor: Cursor, row: Row<'a>, query_weight: u32, scale: Scale) -> RowTerm<'a> {
+    pub(super) fn new(
+        row: Row<'a>,
+        doc_freq: u32,
+        query_weight: u32,
+        scale: Scale,
+    ) -> RowTerm<'a> {
+        let max = row.superblocks.iter().fold(0, |max, &m| max.max(m));
+        let contribution = u64::from(max) * u64::from(query_weight);
         RowTerm {
-            cursor,
             row,
+            doc_freq,
             query_weight,
             scaled_weight: scale.weight(query_weight),
+            benefit: (contribution << 20) / u64::from(doc_freq.max(1)),
             is_everywhere: row.superblocks.iter().all(|max| *max > 0),
             at: (0, 0),
         }
     }
 
-    /// How much a posting of it can tell.
-    pub(super) fn benefit(&self) -> u64 {
-        let max = self.row.superblocks.iter().fold(0, |max, &m| max.max(m));
-        let contribution = u64::from(max) * u64::from(self.query_weight);
-        (contribution << 20) / u64::from(self.cursor.doc_freq().max(1))
+    /// Smallest for terms that should be summed first: those without cells, then those whose
+    /// postings tell most.
+    pub(super) fn rank_among_terms(&self) -> impl Ord + use<> {
+        (self.row.level > 0, Reverse(self.benefit))
     }
 
     fn max(&self, superblock: usize) -> u8 {

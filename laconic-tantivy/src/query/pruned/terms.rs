@@ -12,7 +12,7 @@ use super::row::{BLOCKS_PER_SUPERBLOCK, RowTerm};
 use super::scale::Scale;
 use super::windows::Windows;
 use crate::bounds::{Bounds, SUPERBLOCK_BITS};
-use crate::postings::Cursor;
+use crate::postings::{Cursor, PostingList};
 use crate::query::segment::SegmentTerms;
 
 /// The terms of a query in a range of superblocks of a segment.
@@ -24,6 +24,8 @@ use crate::query::segment::SegmentTerms;
 pub(super) struct Terms<'a> {
     rare: RareTerms,
     rows: Vec<RowTerm<'a>>,
+    /// Of the terms in `rows`.
+    cursors: Vec<Cursor>,
     /// So many have a row without cells: they are always summed.
     n_without_cells: usize,
     scale: Scale,
@@ -52,17 +54,26 @@ impl<'a> Terms<'a> {
         let (mut rare, mut rows) = (Vec::new(), Vec::with_capacity(found.len()));
         for term in found {
             let query_weight = query_weights[term.idx];
-            let cursor = Cursor::new(term.list, query_weight, max_impact);
             match term.row.and_then(|row| bounds.row(row)) {
-                Some(row) => rows.push(RowTerm::new(cursor, row, query_weight, scale)),
-                None => rare.push(cursor),
+                Some(row) => {
+                    let doc_freq = term.list.doc_freq();
+                    rows.push((RowTerm::new(row, doc_freq, query_weight, scale), term.list));
+                }
+                None => rare.push(Cursor::new(term.list, query_weight, max_impact)),
             }
         }
-        rows.sort_by_cached_key(|term| (term.row.level > 0, Reverse(term.benefit())));
+        rows.sort_unstable_by_key(|(row, _)| row.rank_among_terms());
+        // Cursors are large, so they come once there is nothing to sort any more.
+        let cursor = |(row, list): (RowTerm<'a>, PostingList)| {
+            let cursor = Cursor::new(list, row.query_weight, max_impact);
+            (row, cursor)
+        };
+        let (rows, cursors): (Vec<_>, Vec<_>) = rows.into_iter().map(cursor).unzip();
         Terms {
             rare: RareTerms::Cursors(rare),
-            n_without_cells: rows.partition_point(|term| term.row.level == 0),
+            n_without_cells: rows.partition_point(|row| row.row.level == 0),
             rows,
+            cursors,
             scale,
             n_postings,
             order: Vec::new(),
@@ -83,7 +94,7 @@ impl<'a> Terms<'a> {
         let mut sum = rare + self.n_postings_of(0..self.n_without_cells);
         let mut n = self.n_without_cells;
         while let Some(term) = self.rows.get(n) {
-            sum += u64::from(term.cursor.doc_freq());
+            sum += u64::from(term.doc_freq);
             if sum > n_postings {
                 break;
             }
@@ -95,7 +106,7 @@ impl<'a> Terms<'a> {
     /// Postings of some of the terms with rows.
     pub(super) fn n_postings_of(&self, rows: Range<usize>) -> u64 {
         let rows = self.rows.get(rows).unwrap_or_default().iter();
-        rows.map(|term| u64::from(term.cursor.doc_freq())).sum()
+        rows.map(|term| u64::from(term.doc_freq)).sum()
     }
 
     /// Upper bounds of superblocks, in units of contributions. `is_ordered` says whether they are
@@ -118,8 +129,11 @@ impl<'a> Terms<'a> {
             let (start, end) = (doc_of(superblocks.start), doc_of(superblocks.end));
             sums.fill(0);
             let mut decoded = Decoded::default();
+            for cursor in cursors.iter_mut() {
+                cursor.approach(start);
+            }
             for cursor in cursors {
-                cursor.seek_anywhere(start);
+                cursor.seek(start);
                 decoded.read(cursor, end);
             }
             decoded.superblock_maxima(start, sums, &mut bounds);
@@ -149,10 +163,9 @@ impl<'a> Terms<'a> {
                 RareTerms::Decoded(decoded) => {
                     *n_scored += decoded.accumulate(window.start, sums) as u64;
                 }
-                RareTerms::Cursors(cursors) => sum(cursors.iter_mut(), window.start, sums, n_scored),
+                RareTerms::Cursors(cursors) => sum(cursors, window.start, sums, n_scored),
             }
-            let cursors = self.rows[..n_rows].iter_mut().map(|term| &mut term.cursor);
-            sum(cursors, window.start, sums, n_scored);
+            sum(&mut self.cursors[..n_rows], window.start, sums, n_scored);
         }
     }
 
@@ -166,8 +179,7 @@ impl<'a> Terms<'a> {
     ) {
         for window in windows.iter() {
             let sums = &mut sums[window.place.clone()];
-            let cursors = self.rows[rows.clone()].iter_mut();
-            let cursors = cursors.map(|term| &mut term.cursor);
+            let cursors = &mut self.cursors[rows.clone()];
             sum(cursors, window.start, sums, n_scored);
         }
     }
@@ -222,7 +234,7 @@ impl<'a> Terms<'a> {
                 break;
             };
             remaining = remaining.saturating_sub(bound);
-            let cursor = &mut self.rows[idx].cursor;
+            let cursor = &mut self.cursors[idx];
             cursor.seek_anywhere(first.doc);
             for candidate in candidates.iter_mut() {
                 if cursor.seek(candidate.doc) == candidate.doc {
@@ -244,14 +256,12 @@ pub(super) struct Candidate {
 }
 
 #[inline]
-fn sum<'c>(
-    cursors: impl Iterator<Item = &'c mut Cursor>,
-    start: DocId,
-    sums: &mut [u32],
-    n_scored: &mut u64,
-) {
+fn sum(cursors: &mut [Cursor], start: DocId, sums: &mut [u32], n_scored: &mut u64) {
+    for cursor in cursors.iter_mut() {
+        cursor.approach(start);
+    }
     for cursor in cursors {
-        cursor.seek_anywhere(start);
+        cursor.seek(start);
         *n_scored += cursor.accumulate(start, sums) as u64;
     }
 }
