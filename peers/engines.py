@@ -1,15 +1,18 @@
 """The peers, one class each: build or load an index, then one search function a configuration.
 
 A search function takes a query number and k, and returns document numbers, best first. Whatever
-can be made before the clock starts is made in `__init__`.
+can be made before the clock starts is made in `__init__`. An engine in a process of its own gives
+its search functions an attribute `ask`, which does what `ask` of run.py does.
 """
 
 import ctypes
 import glob
 import importlib.util
 import json
+import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 import numpy as np
@@ -161,7 +164,122 @@ class Vsag:
         return search
 
 
-ENGINES = {"bmp": Bmp, "pisa": Pisa, "seismic": Seismic, "vsag": Vsag}
+class Lucene:
+    """Lucene in a Java process, Lucene.java: an impact is a term frequency."""
+
+    def __init__(self, collection, work):
+        index = work / "lucene"
+        _, queries = collection.write_text(work)
+        if not index.exists():
+            subprocess.run(self.java("index", index), input=self.pack(collection), check=True)
+        self.process = subprocess.Popen(
+            self.java("search", index, queries),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        self.cpu_time = cpu_clock_of(self.process.pid)
+        methods = ("maxscore", "exhaustive")
+        self.configurations = {f"lucene {name}": self.search_with(name) for name in methods}
+        self.bytes = dict.fromkeys(self.configurations, size_of(index))
+        self.warm_up(len(collection.queries))
+
+    def java(self, *arguments):
+        jars = glob.glob(sys.prefix + "/lib/anserini-*-fatjar.jar")
+        if not jars:
+            raise ImportError("pyserini's jar is not in the lib folder of the environment")
+        source = Path(__file__).with_name("Lucene.java")
+        options = ("-Xms2g", "-Xmx4g", "-XX:+UseSerialGC", "-cp", jars[0])
+        return ["java", *options, str(source), *map(str, arguments)]
+
+    def pack(self, collection):
+        """The number of documents, their lengths, and a term and its impact in every integer."""
+        postings = collection.terms.astype(np.int32) << 8 | collection.impacts
+        parts = [[collection.n_docs], np.diff(collection.indptr), postings]
+        return b"".join(np.asarray(part).astype(">i4").tobytes() for part in parts)
+
+    def search_with(self, method):
+        def search(query, k):
+            return self.answer(method, query, query + 1, k)
+
+        def ask(k, n_queries):
+            wall, cpu = time.perf_counter(), self.cpu_time()
+            self.answer(method, 0, n_queries, k)
+            return [
+                1e3 * (time.perf_counter() - wall) / n_queries,
+                1e3 * (self.cpu_time() - cpu) / n_queries,
+            ]
+
+        search.ask = ask
+        return search
+
+    def answer(self, *line):
+        self.process.stdin.write(" ".join(map(str, line)) + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().split()
+
+    def warm_up(self, n_queries):
+        """Until Java has compiled all that the clock will see."""
+        for _ in range(5):
+            for search in self.configurations.values():
+                for k in (10, 1000):
+                    search.ask(k, n_queries)
+
+
+class Qdrant:
+    """Qdrant's sparse index in this process; 16-bit floats hold these impacts exactly, too."""
+
+    def __init__(self, collection, work):
+        import qdrant_edge
+
+        self.module = qdrant_edge
+        queries = [(terms.tolist(), weights.tolist()) for terms, weights in collection.queries]
+        self.queries = [self.nearest(*query) for query in queries]
+        self.requests, self.configurations, self.bytes = {}, {}, {}
+        for name, kind in (("qdrant", "Float32"), ("qdrant 16 bits", "Float16")):
+            index = work / name.replace(" ", "-")
+            if not index.exists():
+                self.build(collection, index, getattr(qdrant_edge.VectorStorageDatatype, kind))
+            shard = qdrant_edge.EdgeShard.load(str(index))
+            self.configurations[name] = self.search_with(shard)
+            self.bytes[name] = sum(size_of(path) for path in index.rglob("vector_index-*"))
+
+    def nearest(self, terms, weights):
+        return self.module.Query.Nearest(self.module.SparseVector(terms, weights), using="v")
+
+    def build(self, collection, index, datatype):
+        parameters = self.module.EdgeSparseVectorParams(full_scan_threshold=0, datatype=datatype)
+        optimizers = self.module.EdgeOptimizersConfig(
+            default_segment_number=1, max_segment_size=100_000_000, indexing_threshold=1
+        )
+        config = self.module.EdgeConfig(
+            sparse_vectors={"v": parameters}, optimizers=optimizers, max_search_threads=1,
+            wal_enabled=False,
+        )
+        index.mkdir()
+        shard = self.module.EdgeShard.create(str(index), config)
+        for first in range(0, collection.n_docs, 1000):
+            docs = range(first, min(first + 1000, collection.n_docs))
+            points = [self.point(collection, doc) for doc in docs]
+            shard.update(self.module.UpdateOperation.upsert_points(points))
+        shard.optimize()
+        shard.close()
+
+    def point(self, collection, doc):
+        span = slice(collection.indptr[doc], collection.indptr[doc + 1])
+        terms, impacts = collection.terms[span].tolist(), collection.impacts[span].tolist()
+        return self.module.Point(doc, {"v": self.module.SparseVector(terms, impacts)})
+
+    def search_with(self, shard):
+        def search(query, k):
+            if k not in self.requests:
+                self.requests[k] = [self.module.SearchRequest(query, k) for query in self.queries]
+            return [hit.id for hit in shard.search(self.requests[k][query])]
+
+        return search
+
+
+ENGINES = {
+    "bmp": Bmp, "pisa": Pisa, "seismic": Seismic, "vsag": Vsag, "lucene": Lucene, "qdrant": Qdrant,
+}
 
 
 def load_pisathon():
@@ -175,6 +293,13 @@ def load_pisathon():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def cpu_clock_of(pid):
+    """What time.process_time() is, of another process."""
+    clock = ctypes.c_int()
+    ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock))
+    return lambda: time.clock_gettime(clock.value)
 
 
 def size_of(path):

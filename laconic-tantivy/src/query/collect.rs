@@ -67,7 +67,7 @@ pub(super) fn for_each_at_least(
     mut visit: impl FnMut(DocId, u32) -> u32,
 ) {
     for (group_start, group) in (start..).step_by(GROUP).zip(sums.chunks(GROUP)) {
-        if group.iter().fold(0, |max, &sum| max.max(sum)) < min_sum {
+        if max_of(group) < min_sum {
             continue;
         }
         for (doc, &sum) in (group_start..).zip(group) {
@@ -76,4 +76,10 @@ pub(super) fn for_each_at_least(
             }
         }
     }
+}
+
+/// The largest of some sums, 0 of none.
+#[inline]
+pub(super) fn max_of(sums: &[u32]) -> u32 {
+    sums.iter().fold(0, |max, &sum| max.max(sum))
 }

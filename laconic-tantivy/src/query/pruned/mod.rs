@@ -39,6 +39,9 @@ const BATCH: usize = 1 << (18 - SUPERBLOCK_BITS);
 const FIRST_BATCH_SHARE: usize = 64;
 const MIN_FIRST_BATCH: usize = 3;
 
+/// Blocks that are completed in the order of their bounds, at least.
+const MOST_PROMISING: usize = 16;
+
 /// Share of the postings that are summed in that first batch: as there is no threshold yet, all
 /// terms of its best documents have to be looked at anyway.
 const FIRST_SUMMED_SHARE: f64 = 0.4;
@@ -325,25 +328,27 @@ impl<'a> Pruned<'a> {
         let places = (0..batch.bounds.len()).filter(|&place| batch.bounds[place] >= min_sum);
         let mut places: Vec<usize> = places.collect();
         let by_bound = |place: &usize| Reverse(batch.bounds[*place]);
-        let mut rest = places.as_mut_slice();
-        let mut n = n_first(collector);
+        let n_first = n_first(collector).max(MOST_PROMISING).min(places.len());
+        if n_first < places.len() {
+            places.select_nth_unstable_by_key(n_first, by_bound);
+        }
+        // The most promising ones raise the threshold; the others then come as they lie in memory.
+        let (first, others) = places.split_at_mut(n_first);
+        first.sort_unstable_by_key(by_bound);
+        if max_blocks == usize::MAX {
+            others.sort_unstable();
+        } else {
+            others.sort_unstable_by_key(by_bound);
+        }
         let mut n_completed = 0;
-        while !rest.is_empty() {
-            // The most promising ones in order, the others only if it comes to them.
-            if n < rest.len() {
-                rest.select_nth_unstable_by_key(n, by_bound);
+        for &place in &places {
+            if n_completed >= max_blocks {
+                break;
             }
-            let (now, later) = rest.split_at_mut(n.min(rest.len()));
-            now.sort_unstable_by_key(by_bound);
-            for &place in now.iter() {
-                if batch.bounds[place] < self.min_sum(collector) || n_completed >= max_blocks {
-                    return n_completed;
-                }
+            if batch.bounds[place] >= self.min_sum(collector) {
                 self.complete_block(batch, place, 0..=batch.highest_left, collector);
                 n_completed += 1;
             }
-            rest = later;
-            n *= 2;
         }
         n_completed
     }

@@ -8,6 +8,9 @@ use crate::bounds::{Row, SUPERBLOCK_LEVELS};
 
 pub(super) const BLOCKS_PER_SUPERBLOCK: usize = 1 << SUPERBLOCK_LEVELS;
 
+/// Superblocks between two places where the number of those with cells is known.
+const CHECKPOINT: usize = 64;
+
 /// A term with its row of bounds.
 pub(super) struct RowTerm<'a> {
     pub(super) row: Row<'a>,
@@ -19,8 +22,8 @@ pub(super) struct RowTerm<'a> {
     benefit: u64,
     /// The term occurs in every superblock.
     is_everywhere: bool,
-    /// A superblock, and how many before it have cells.
-    at: (usize, usize),
+    /// How many superblocks in front of every `CHECKPOINT`-th one have cells.
+    checkpoints: Vec<usize>,
 }
 
 impl<'a> RowTerm<'a> {
@@ -31,6 +34,16 @@ impl<'a> RowTerm<'a> {
         scale: Scale,
     ) -> RowTerm<'a> {
         let max = row.superblocks.iter().fold(0, |max, &m| max.max(m));
+        let is_everywhere = row.superblocks.iter().all(|max| *max > 0);
+        let mut checkpoints = Vec::new();
+        if !is_everywhere {
+            let chunks = row.superblocks.chunks(CHECKPOINT);
+            checkpoints.extend(chunks.scan(0, |sum, chunk| {
+                let before = *sum;
+                *sum += n_present(chunk);
+                Some(before)
+            }));
+        }
         let contribution = u64::from(max) * u64::from(query_weight);
         RowTerm {
             row,
@@ -38,8 +51,8 @@ impl<'a> RowTerm<'a> {
             query_weight,
             scaled_weight: scale.weight(query_weight),
             benefit: (contribution << 20) / u64::from(doc_freq.max(1)),
-            is_everywhere: row.superblocks.iter().all(|max| *max > 0),
-            at: (0, 0),
+            is_everywhere,
+            checkpoints,
         }
     }
 
@@ -55,7 +68,7 @@ impl<'a> RowTerm<'a> {
 
     /// The cells of a superblock where the term occurs, and of those that follow it.
     #[inline]
-    fn cells(&mut self, superblock: usize) -> &'a [u8] {
+    fn cells(&self, superblock: usize) -> &'a [u8] {
         let rank = match self.is_everywhere {
             true => superblock,
             false => self.rank(superblock),
@@ -63,21 +76,18 @@ impl<'a> RowTerm<'a> {
         self.row.cells.get(rank << self.row.level..).unwrap_or_default()
     }
 
-    fn rank(&mut self, superblock: usize) -> usize {
-        if superblock < self.at.0 {
-            self.at = (0, 0);
-        }
-        let (from, mut rank) = self.at;
-        let skipped = self.row.superblocks.get(from..superblock);
-        let skipped = skipped.unwrap_or_default().iter();
-        rank += skipped.filter(|max| **max > 0).count();
-        self.at = (superblock, rank);
-        rank
+    /// How many superblocks in front of this one have cells.
+    #[inline]
+    fn rank(&self, superblock: usize) -> usize {
+        let checkpoint = superblock / CHECKPOINT;
+        let behind = checkpoint * CHECKPOINT..superblock;
+        let behind = self.row.superblocks.get(behind).unwrap_or_default();
+        self.checkpoints.get(checkpoint).copied().unwrap_or(0) + n_present(behind)
     }
 
     /// Upper bound of the contribution in one block, in units of contributions.
     #[inline]
-    pub(super) fn block_bound(&mut self, block: usize) -> u32 {
+    pub(super) fn block_bound(&self, block: usize) -> u32 {
         let superblock = block >> SUPERBLOCK_LEVELS;
         if self.max(superblock) == 0 {
             return 0;
@@ -100,15 +110,15 @@ impl<'a> RowTerm<'a> {
 
     /// Adds the bounds of the blocks of `superblocks` to `bounds`.
     #[inline]
-    pub(super) fn add_block_bounds(&mut self, superblocks: Range<usize>, scale: Scale, bounds: &mut [u16]) {
+    pub(super) fn add_block_bounds(&self, superblocks: Range<usize>, scale: Scale, bounds: &mut [u16]) {
         if self.is_everywhere && self.row.level == SUPERBLOCK_LEVELS {
             let cells = self.cells(superblocks.start);
             return add_cells::<1>(scale, self.scaled_weight, cells, bounds);
         }
         let (bounds, _) = bounds.as_chunks_mut::<BLOCKS_PER_SUPERBLOCK>();
+        let mut cells = self.cells(superblocks.start);
         for (superblock, bounds) in superblocks.zip(bounds) {
             if self.max(superblock) > 0 {
-                let cells = self.cells(superblock);
                 match SUPERBLOCK_LEVELS - self.row.level {
                     0 => add_cells::<1>(scale, self.scaled_weight, cells, bounds),
                     1 => add_cells::<2>(scale, self.scaled_weight, cells, bounds),
@@ -116,9 +126,14 @@ impl<'a> RowTerm<'a> {
                     3 => add_cells::<8>(scale, self.scaled_weight, cells, bounds),
                     _ => add_cells::<16>(scale, self.scaled_weight, cells, bounds),
                 }
+                cells = cells.get(1 << self.row.level..).unwrap_or_default();
             }
         }
     }
+}
+
+fn n_present(superblocks: &[u8]) -> usize {
+    superblocks.iter().map(|max| usize::from(*max > 0)).sum()
 }
 
 /// Adds `cells`, each of which bounds a few blocks, to the bounds of the blocks.

@@ -13,6 +13,7 @@ use super::scale::Scale;
 use super::windows::Windows;
 use crate::bounds::{Bounds, SUPERBLOCK_BITS};
 use crate::postings::{Cursor, PostingList};
+use crate::query::collect::max_of;
 use crate::query::segment::SegmentTerms;
 
 /// The terms of a query in a range of superblocks of a segment.
@@ -186,22 +187,21 @@ impl<'a> Terms<'a> {
 
     /// Bounds every block of a batch: by the largest of its `sums` and what the terms that are not
     /// in them can add.
-    pub(super) fn bound_blocks(&mut self, batch: &mut Batch, sums: &[u32]) {
+    pub(super) fn bound_blocks(&self, batch: &mut Batch, sums: &[u32]) {
         let mut scaled = Vec::new();
         let n_terms = self.rows.len() - batch.n_summed;
         for window in batch.windows.iter() {
             let superblocks = window.superblocks.clone();
             scaled.clear();
             scaled.resize(superblocks.len() * BLOCKS_PER_SUPERBLOCK, 0u16);
-            for term in &mut self.rows[batch.n_summed..] {
+            for term in &self.rows[batch.n_summed..] {
                 term.add_block_bounds(superblocks.clone(), self.scale, &mut scaled);
             }
             let blocks = sums[window.place.clone()].chunks(BLOCK);
             for (sums, &scaled) in blocks.zip(&scaled) {
                 let rest = self.scale.to_sum(scaled, n_terms);
-                let max = sums.iter().fold(0, |max: u32, &sum| max.max(sum));
                 batch.rest.push(rest);
-                batch.bounds.push(max.saturating_add(rest));
+                batch.bounds.push(max_of(sums).saturating_add(rest));
             }
         }
     }
@@ -218,7 +218,7 @@ impl<'a> Terms<'a> {
     ) -> u64 {
         self.order.clear();
         let mut remaining: u32 = 0;
-        for (idx, term) in self.rows.iter_mut().enumerate().skip(first_row) {
+        for (idx, term) in self.rows.iter().enumerate().skip(first_row) {
             let bound = term.block_bound(block);
             if bound > 0 {
                 self.order.push((bound, idx));
