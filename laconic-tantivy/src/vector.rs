@@ -94,6 +94,12 @@ impl SparseVector {
         (0..self.len()).map(|idx| (self.term(idx), self.weights[idx]))
     }
 
+    /// The vector as it lies in memory: all terms, where each ends, and their weights. For loops
+    /// over all postings of a collection.
+    pub(crate) fn parts(&self) -> (&[u8], &[u32], &[f32]) {
+        (self.text.as_bytes(), &self.ends, &self.weights)
+    }
+
     fn term(&self, idx: usize) -> &str {
         let start = idx
             .checked_sub(1)

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use tantivy::directory::RamDirectory;
 use tantivy::index::{SegmentComponent, SegmentMeta};
 use tantivy::indexer::{AddOperation, SegmentWriter};
-use tantivy::{Index, IndexWriter, Opstamp, Segment, TantivyDocument};
+use tantivy::{DocId, Index, IndexWriter, Opstamp, Segment, TantivyDocument};
 
 use super::impacts::ImpactBuffer;
 use super::splice::{copy_component, splice_field};
-use crate::bounds::{EXTENSION, write_bounds};
+use crate::bounds::{EXTENSION, bounds_plugin};
 use crate::{LaconicField, QuantizationLoss, SparseVector};
 
 /// Builds a segment in memory: Tantivy's own writer indexes every other field into a scratch
@@ -37,7 +37,7 @@ impl SegmentBuilder {
         // Our share of the segment is not in that table, and it grows when it has to.
         let table_budget = memory_budget / 8;
         let writer = SegmentWriter::for_segment(table_budget, scratch_segment.clone())?;
-        let impacts = ImpactBuffer::new(field.identity().quantizer);
+        let impacts = ImpactBuffer::new(field.identity().quantizer, memory_budget);
         Ok(SegmentBuilder {
             scratch,
             directory,
@@ -91,20 +91,45 @@ impl SegmentBuilder {
     ) -> tantivy::Result<()> {
         let old_ids = self.writer.finalize()?;
         let max_doc = u32::try_from(old_ids.len()).unwrap_or(u32::MAX);
-        let lists = self.impacts.into_posting_lists(&old_ids);
+        let new_ids = new_ids(&old_ids);
         let target = target.with_max_doc(max_doc);
-        splice_field(&self.scratch_segment, &target, field.field(), &lists)?;
+        let plugin = bounds_plugin(&target)?;
+        let mut bounds = plugin.map(|plugin| plugin.field_bounds(max_doc));
+        let lists = self.impacts.into_posting_lists();
+        let numbered = (&lists, new_ids.as_deref());
+        splice_field(
+            &self.scratch_segment,
+            &target,
+            field.field(),
+            numbered,
+            &mut bounds,
+        )?;
         drop(lists);
         for component in other_components(&self.scratch) {
             if self.scratch_segment.open_read(component.clone()).is_ok() {
                 copy_component(&self.scratch_segment, &target, component)?;
             }
         }
-        write_bounds(&target)?;
+        if let (Some(plugin), Some(bounds)) = (plugin, bounds) {
+            plugin.write_knowing(&target, vec![(field.field(), bounds)])?;
+        }
         let meta: SegmentMeta = target.meta().clone();
         meta.untrack_temp_docstore();
         index_writer.add_segment(meta)
     }
+}
+
+/// For each document as pushed, its number in the segment; `None` when they are the same.
+fn new_ids(old_ids: &[Opstamp]) -> Option<Vec<DocId>> {
+    if old_ids.iter().copied().eq((0..).take(old_ids.len())) {
+        return None;
+    }
+    let mut new_ids = vec![0; old_ids.len()];
+    for (new_id, &old_id) in (0..).zip(old_ids) {
+        let old_id = usize::try_from(old_id).unwrap_or(usize::MAX);
+        new_ids[old_id] = new_id;
+    }
+    Some(new_ids)
 }
 
 /// An empty index in memory that treats documents as `index` does.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::ops::Range;
 
 use foldhash::fast::RandomState;
 
@@ -12,17 +13,36 @@ const FREE: u32 = u32::MAX;
 ///
 /// This table is asked once per posting and was half of the time of bulk indexing as a map of
 /// strings, which costs three cache misses and a call of `memcmp`. Nearly every term of a real
-/// vocabulary is at most 16 bytes long: such a term is its own key, held in the slot, so that a
-/// look-up is one cache miss and three comparisons of words. `benches/indexing.rs` measures it.
+/// vocabulary is at most 15 bytes long: such a term is its own key, held in the slot, so that a
+/// look-up is one cache miss and two comparisons of words. `benches/indexing.rs` measures it.
 ///
 /// Hashed with random seeds: terms come from outside and could be chosen to collide.
 pub(crate) struct TermTable {
     /// Linear probing, at most half full; the length is a power of two.
     slots: Vec<Slot>,
     seeds: [u64; 2],
-    long: HashMap<Box<str>, u32, RandomState>,
-    terms: Vec<Box<str>>,
-    term_bytes: usize,
+    long: HashMap<Box<[u8]>, u32, RandomState>,
+    long_bytes: usize,
+    terms: Terms,
+}
+
+/// Terms by their number, in one buffer.
+#[derive(Default)]
+pub(crate) struct Terms {
+    text: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Terms {
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(crate) fn get(&self, number: u32) -> &[u8] {
+        let number = number as usize;
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.text[start..self.ends[number]]
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -31,46 +51,40 @@ struct Slot {
     id: u32,
 }
 
-/// A term of at most 16 bytes: its first and last eight bytes, which overlap or are padded with
-/// zeros as its length asks for, and that length. Two terms have the same key only if they are
-/// the same.
+/// A term of at most 15 bytes, padded with zeros, and its length in the sixteenth. Two terms have
+/// the same key only if they are the same.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct ShortTerm {
-    head: u64,
-    tail: u64,
-    len: u32,
-}
+struct ShortTerm([u64; 2]);
 
 impl ShortTerm {
-    fn new(term: &str) -> Option<ShortTerm> {
-        let bytes = term.as_bytes();
-        let len = u32::try_from(bytes.len()).ok().filter(|len| *len <= 16)?;
-        let (head, tail) = match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
-            (Some(head), Some(tail)) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
-            _ => (below_eight(bytes), 0),
-        };
-        Some(ShortTerm { head, tail, len })
+    /// The term at `place` of `text`. What lies behind it is read with it and masked: looking
+    /// at the length first would be a branch that nobody can predict.
+    #[inline]
+    fn new(text: &[u8], place: &Range<usize>) -> Option<ShortTerm> {
+        let len = place.len();
+        if len > 15 {
+            return None;
+        }
+        let mut bytes = [0; 16];
+        match text.get(place.start..).and_then(|text| text.first_chunk()) {
+            Some(chunk) => bytes = *chunk,
+            None => bytes[..len].copy_from_slice(&text[place.clone()]),
+        }
+        let key = u128::from_le_bytes(bytes) & ((1 << (8 * len)) - 1) | (len as u128) << 120;
+        let [low, high] = [key & u128::from(u64::MAX), key >> 64];
+        // Halves of 128 bits.
+        Some(ShortTerm(
+            [low, high].map(|half| u64::try_from(half).unwrap_or(0)),
+        ))
     }
 
     /// Folded multiplication, as in wyhash and foldhash.
+    #[inline]
     fn hash(self, seeds: [u64; 2]) -> usize {
-        let tail = self.tail ^ (u64::from(self.len) << 56);
-        let product = u128::from(self.head ^ seeds[0]) * u128::from(tail ^ seeds[1]);
+        let ShortTerm([head, tail]) = self;
+        let product = u128::from(head ^ seeds[0]) * u128::from(tail ^ seeds[1]);
         let [low, high] = [product & u128::from(u64::MAX), product >> 64];
         usize::try_from((low ^ high) & u128::from(u32::MAX)).unwrap_or(0)
-    }
-}
-
-/// Fewer than eight bytes in one word; a copy of so few would cost more than this.
-fn below_eight(bytes: &[u8]) -> u64 {
-    match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>(), bytes) {
-        (Some(head), Some(tail), _) => {
-            u64::from(u32::from_le_bytes(*head)) | u64::from(u32::from_le_bytes(*tail)) << 32
-        }
-        (.., &[a, b, c]) => u64::from_le_bytes([a, b, c, 0, 0, 0, 0, 0]),
-        (.., &[a, b]) => u64::from_le_bytes([a, b, 0, 0, 0, 0, 0, 0]),
-        (.., &[a]) => u64::from(a),
-        _ => 0,
     }
 }
 
@@ -80,30 +94,27 @@ impl TermTable {
         TermTable {
             slots: vec![
                 Slot {
-                    key: ShortTerm {
-                        head: 0,
-                        tail: 0,
-                        len: 0
-                    },
+                    key: ShortTerm([0; 2]),
                     id: FREE
                 };
                 1024
             ],
             seeds: [random.hash_one(0u64), random.hash_one(1u64)],
             long: HashMap::default(),
-            terms: Vec::new(),
-            term_bytes: 0,
+            long_bytes: 0,
+            terms: Terms::default(),
         }
     }
 
-    /// The number of `term`, the next one if it is new.
-    pub(crate) fn number(&mut self, term: &str) -> u32 {
-        let Some(key) = ShortTerm::new(term) else {
-            return self.number_of_long(term);
+    /// The number of the term at `place` of `text`, the next one if it is new.
+    #[inline]
+    pub(crate) fn number(&mut self, text: &[u8], place: Range<usize>) -> u32 {
+        let Some(key) = ShortTerm::new(text, &place) else {
+            return self.number_of_long(&text[place]);
         };
         let slot = self.slot_of(key);
         match self.slots[slot].id {
-            FREE => self.insert(slot, key, term),
+            FREE => self.insert(slot, key, &text[place]),
             id => id,
         }
     }
@@ -119,7 +130,7 @@ impl TermTable {
         idx
     }
 
-    fn insert(&mut self, slot: usize, key: ShortTerm, term: &str) -> u32 {
+    fn insert(&mut self, slot: usize, key: ShortTerm, term: &[u8]) -> u32 {
         let id = self.add(term);
         self.slots[slot] = Slot { key, id };
         if self.terms.len() * 2 > self.slots.len() {
@@ -143,37 +154,35 @@ impl TermTable {
         }
     }
 
-    fn number_of_long(&mut self, term: &str) -> u32 {
+    fn number_of_long(&mut self, term: &[u8]) -> u32 {
         if let Some(&id) = self.long.get(term) {
             return id;
         }
         let id = self.add(term);
         self.long.insert(term.into(), id);
+        self.long_bytes += term.len();
         id
     }
 
-    fn add(&mut self, term: &str) -> u32 {
+    fn add(&mut self, term: &[u8]) -> u32 {
         // The memory budget flushes long before 2^32 distinct terms.
         let id = u32::try_from(self.terms.len()).unwrap_or(FREE - 1);
-        self.terms.push(term.into());
-        self.term_bytes += term.len();
+        self.terms.text.extend_from_slice(term);
+        self.terms.ends.push(self.terms.text.len());
         id
     }
 
-    /// Distinct terms.
-    pub(crate) fn len(&self) -> usize {
-        self.terms.len()
-    }
-
-    /// Bytes held.
+    /// Bytes held, and those that growing will take when it is near.
     pub(crate) fn mem_usage(&self) -> usize {
-        let long = self.long.capacity() * size_of::<(Box<str>, u32)>();
-        let terms = self.terms.capacity() * size_of::<Box<str>>();
-        self.slots.len() * size_of::<Slot>() + long + terms + 2 * self.term_bytes
+        let is_near = 8 * self.terms.len() >= 3 * self.slots.len();
+        let slots = self.slots.len() * size_of::<Slot>() * if is_near { 3 } else { 1 };
+        let long = self.long.capacity() * size_of::<(Box<[u8]>, u32)>() + 2 * self.long_bytes;
+        let ends = self.terms.ends.capacity() * size_of::<usize>();
+        slots + long + ends + self.terms.text.capacity()
     }
 
-    /// The terms in the order of their numbers.
-    pub(crate) fn into_terms(self) -> Vec<Box<str>> {
+    /// The terms by their numbers.
+    pub(crate) fn into_terms(self) -> Terms {
         self.terms
     }
 }
@@ -190,11 +199,17 @@ mod tests {
         for term in terms {
             let next = u32::try_from(expected.len()).unwrap();
             let id = *expected.entry(term.clone()).or_insert(next);
-            assert_eq!(table.number(&term), id, "{term}");
+            // At the end of the text and with something behind it.
+            let text = format!("b{term}and more than sixteen bytes");
+            let place = 1..1 + term.len();
+            assert_eq!(table.number(text.as_bytes(), place.clone()), id, "{term}");
+            let text = text[..place.end].as_bytes();
+            assert_eq!(table.number(text, place), id, "{term}");
         }
-        assert_eq!(table.len(), expected.len());
-        for (id, term) in (0u32..).zip(table.into_terms()) {
-            assert_eq!(expected[&*term], id);
+        assert_eq!(table.terms.len(), expected.len());
+        let terms = table.into_terms();
+        for (term, id) in expected {
+            assert_eq!(terms.get(id), term.as_bytes());
         }
     }
 
