@@ -297,12 +297,12 @@ fn expected_scores<'a>(
         .collect()
 }
 
-/// The budget counts the impacts and what the other fields take, of which Tantivy says that it
-/// is 10 MB before the first document.
+/// The budget counts the impacts and what the other fields take, which is 10 MB before the first
+/// document.
 #[test]
 fn a_full_budget_ends_the_segment() {
-    let budgeted = |index: &Index, laconic: &LaconicField| {
-        BulkWriter::new(index, laconic, None, 20_000_000)
+    let budgeted = |index: &Index, laconic: &LaconicField, budget| {
+        BulkWriter::new(index, laconic, None, budget)
             .unwrap()
             .without_merges()
     };
@@ -314,7 +314,7 @@ fn a_full_budget_ends_the_segment() {
             vector((0..512).map(|_| (format!("t{}", rng.below(30_000)), 0.1 + 3.0 * rng.unit())))
         })
         .collect();
-    let mut writer = budgeted(&index, &fields.laconic);
+    let mut writer = budgeted(&index, &fields.laconic, 23_000_000);
     for (ord, vector) in (0..).zip(&vectors) {
         writer.add(fields.document(ord), vector).unwrap();
     }
@@ -331,7 +331,7 @@ fn a_full_budget_ends_the_segment() {
     let blob = builder.add_bytes_field("blob", STORED);
     let laconic = LaconicField::add_to(&mut builder, "laconic", Identity::default());
     let index = Index::create_in_ram(builder.build());
-    let mut writer = budgeted(&index, &laconic);
+    let mut writer = budgeted(&index, &laconic, 60_000_000);
     for _ in 0..64 {
         let noise: Vec<u8> = (0..1 << 17)
             .flat_map(|_| rng.next().to_le_bytes())

@@ -79,8 +79,8 @@ fn parse_memory(text: &str) -> Result<usize, String> {
     let mebibytes = text
         .parse::<usize>()
         .ok()
-        .filter(|n| (16..=1024).contains(n));
-    mebibytes.ok_or_else(|| "a whole number from 16 to 1024 is needed".to_owned())
+        .filter(|n| (20..=1 << 20).contains(n));
+    mebibytes.ok_or_else(|| "a whole number from 20 to 1048576 is needed".to_owned())
 }
 
 fn parse_seconds(text: &str) -> Result<f64, String> {

@@ -21,6 +21,15 @@ const MAX_RUN_DOCS: usize = 1 << 16;
 /// Share of the memory budget for the postings of a run, at the most.
 const RUN_SHARE: usize = 128;
 
+/// Bytes of a posting while its list is put together and packed, at the most.
+const LIST_POSTING: usize = 16;
+
+/// Bytes of a term while its list is entered in dictionary and bounds.
+const TERM_BYTES: usize = 96;
+
+/// Bytes of bounds for a posting: a quarter of its list, in buffers that double as they grow.
+const BOUNDS_POSTING: usize = 1;
+
 /// Marks the end of a chain of pieces.
 const NONE: u32 = u32::MAX;
 
@@ -61,8 +70,8 @@ pub(crate) struct ImpactBuffer {
     run_terms: Vec<u32>,
     run_impacts: Vec<u8>,
     run_doc_ends: Vec<usize>,
-    /// For each term, its postings in the run under construction.
-    run_freqs: Vec<u32>,
+    /// For each term, where its next posting goes; made when a run ends.
+    next: Vec<u32>,
     runs: Vec<Run>,
     pieces: Vec<Piece>,
     chains: Vec<Chain>,
@@ -83,7 +92,7 @@ impl ImpactBuffer {
             run_terms: Vec::new(),
             run_impacts: Vec::new(),
             run_doc_ends: Vec::new(),
-            run_freqs: Vec::new(),
+            next: Vec::new(),
             runs: Vec::new(),
             pieces: Vec::new(),
             chains: Vec::new(),
@@ -103,21 +112,20 @@ impl ImpactBuffer {
                 .reserve_exact(self.run_capacity + MAX_TERMS);
         }
         let (text, ends, weights) = vector.parts();
-        let mut start = 0;
+        // Copies, which stay in registers throughout the loop.
+        let (quantizer, mut loss) = (self.quantizer, self.loss);
+        let (mut start, mut impact_sum) = (0, 0);
         for (&end, &weight) in ends.iter().zip(weights) {
             let end = end as usize;
-            if let Some(impact) = self.quantizer.counted_impact(weight, &mut self.loss) {
-                let term_id = self.term_ids.number(text, start..end);
-                if term_id as usize == self.run_freqs.len() {
-                    self.add_term();
-                }
-                self.run_freqs[term_id as usize] += 1;
-                self.impact_sum += u64::from(impact);
-                self.run_terms.push(term_id);
+            if let Some(impact) = quantizer.counted_impact(weight, &mut loss) {
+                self.run_terms.push(self.term_ids.number(text, start..end));
                 self.run_impacts.push(impact);
+                impact_sum += u64::from(impact);
             }
             start = end;
         }
+        self.loss = loss;
+        self.impact_sum += impact_sum;
         self.run_doc_ends.push(self.run_terms.len());
         self.n_docs += 1;
         if self.run_terms.len() >= self.run_capacity || self.run_doc_ends.len() == MAX_RUN_DOCS {
@@ -125,22 +133,12 @@ impl ImpactBuffer {
         }
     }
 
-    #[cold]
-    fn add_term(&mut self) {
-        self.run_freqs.push(0);
-        self.chains.push(Chain {
-            first: NONE,
-            last: NONE,
-            doc_freq: 0,
-        });
-    }
-
     /// Sorts the run under construction by term: a counting sort, in which documents stay in
     /// order.
     fn end_run(&mut self) {
         let n_run_docs = u32::try_from(self.run_doc_ends.len()).unwrap_or(u32::MAX);
         self.link_pieces();
-        let next = &mut self.run_freqs;
+        let next = &mut self.next;
         let mut postings = vec![[0; 3]; self.run_terms.len()];
         let mut start = 0;
         for (doc, &end) in (0u16..=u16::MAX).zip(&self.run_doc_ends) {
@@ -153,7 +151,6 @@ impl ImpactBuffer {
             }
             start = end;
         }
-        next.fill(0);
         self.n_postings += postings.len();
         self.runs.push(Run {
             first_doc: self.n_docs - n_run_docs,
@@ -164,16 +161,23 @@ impl ImpactBuffer {
         self.run_doc_ends.clear();
     }
 
-    /// Enters a piece for every term of the run, and replaces its frequency by the piece's start.
+    /// Enters a piece for every term of the run, and sets `next` to their starts.
     fn link_pieces(&mut self) {
         // The memory budget ends the segment long before 2^32 runs or pieces.
         let run = u32::try_from(self.runs.len()).unwrap_or(NONE);
         let mut start = 0;
-        for (freq, chain) in self.run_freqs.iter_mut().zip(&mut self.chains) {
-            if *freq == 0 {
+        let no_pieces = Chain {
+            first: NONE,
+            last: NONE,
+            doc_freq: 0,
+        };
+        self.chains.resize(self.term_ids.len(), no_pieces);
+        self.next.clear();
+        for (len, chain) in self.term_ids.take_counts().zip(&mut self.chains) {
+            self.next.push(start);
+            if len == 0 {
                 continue;
             }
-            let len = std::mem::replace(freq, start);
             let number = u32::try_from(self.pieces.len()).unwrap_or(NONE);
             match self.pieces.get_mut(chain.last as usize) {
                 Some(last) => last.next = number,
@@ -205,20 +209,23 @@ impl ImpactBuffer {
         let run_posting = size_of::<u32>() + size_of::<u8>() + size_of::<RunPosting>();
         let run = (self.run_capacity + MAX_TERMS) * run_posting
             + self.run_doc_ends.capacity() * size_of::<usize>();
-        let term = size_of::<u32>() + size_of::<Chain>() + size_of::<u32>();
+        // Its chain, its place in `next`, its place in the order of lists, and its entries in the
+        // table of terms beside the bounds and in the dictionary.
+        let term = size_of::<Chain>() + 2 * size_of::<u32>() + TERM_BYTES;
         run + self.n_postings * size_of::<RunPosting>()
             + self.runs.capacity() * size_of::<Run>()
             + self.pieces.capacity() * size_of::<Piece>()
-            + self.chains.capacity() * term
+            + self.term_ids.len().max(self.chains.capacity()) * term
             + self.term_ids.mem_usage()
-            + self.longest_list as usize * (size_of::<DocId>() + size_of::<u8>())
+            + self.longest_list as usize * LIST_POSTING
+            + self.n_postings() * BOUNDS_POSTING
     }
 
     /// The posting lists of all documents pushed.
     pub(crate) fn into_posting_lists(mut self) -> PostingLists {
         self.end_run();
+        let mut order: Vec<u32> = (0..).take(self.term_ids.len()).collect();
         let terms = self.term_ids.into_terms();
-        let mut order: Vec<u32> = (0..).take(terms.len()).collect();
         order.sort_unstable_by(|a, b| terms.get(*a).cmp(terms.get(*b)));
         PostingLists {
             terms,

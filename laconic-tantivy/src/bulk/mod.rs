@@ -16,8 +16,12 @@ use crate::{Error, LaconicField, ModelIdentity, QuantizationLoss, SparseVector, 
 use deletes::{DeleteOlder, SegmentAges};
 use segment::SegmentBuilder;
 
-/// Smallest memory budget, in bytes: what Tantivy's own segment writer insists on.
-pub const MIN_MEMORY_BUDGET: usize = 15_000_000;
+/// Smallest memory budget, in bytes. Tantivy's writers take twelve million before the first
+/// document.
+pub const MIN_MEMORY_BUDGET: usize = 20_000_000;
+
+/// Bytes that Tantivy's `IndexWriter` takes, which has no documents to index.
+const WRITER_BYTES: usize = 2_600_000;
 
 /// Adds documents with vectors to an index: the same postings as the tokenizer makes, many
 /// times faster.
@@ -46,7 +50,7 @@ pub const MIN_MEMORY_BUDGET: usize = 15_000_000;
 pub struct BulkWriter {
     writer: IndexWriter,
     field: LaconicField,
-    memory_budget: usize,
+    segment_budget: usize,
     segment: Option<SegmentBuilder>,
     /// Ids of [`replace`](BulkWriter::replace) in the segment under construction: when it is
     /// finished, older documents with these ids go.
@@ -78,7 +82,9 @@ pub struct BulkTotals {
 
 impl BulkWriter {
     /// A writer for `field` of `index`. `vectors_of` states which model makes the vectors,
-    /// `memory_budget` bounds the segment under construction, in bytes.
+    /// `memory_budget` bounds the bytes held, which those needed to finish a segment belong to: a
+    /// segment ends before they exceed it. What a single document takes may, and Tantivy's merges
+    /// in the background come on top, as does the index if it is in memory.
     ///
     /// # Errors
     /// `is_mismatch` when the field was built with another model, `is_busy` when another writer
@@ -112,7 +118,7 @@ impl BulkWriter {
         BulkWriter {
             writer,
             field,
-            memory_budget,
+            segment_budget: memory_budget - WRITER_BYTES,
             segment: None,
             replaced_ids: HashSet::new(),
             has_plain_documents: false,
@@ -241,12 +247,12 @@ impl BulkWriter {
     fn push(&mut self, document: TantivyDocument, vector: &SparseVector) -> tantivy::Result<()> {
         let mut segment = match self.segment.take() {
             Some(segment) => segment,
-            None => SegmentBuilder::new(self.writer.index(), &self.field, self.memory_budget)?,
+            None => SegmentBuilder::new(self.writer.index(), &self.field, self.segment_budget)?,
         };
         let before = segment.n_postings();
         segment.push(document, vector)?;
         self.totals.empty_documents += u64::from(segment.n_postings() == before);
-        let full = segment.mem_usage() >= self.memory_budget;
+        let full = segment.mem_usage() >= self.segment_budget;
         self.segment = Some(segment);
         if full { self.finish_segment() } else { Ok(()) }
     }

@@ -13,17 +13,27 @@ const FREE: u32 = u32::MAX;
 ///
 /// This table is asked once per posting and was half of the time of bulk indexing as a map of
 /// strings, which costs three cache misses and a call of `memcmp`. Nearly every term of a real
-/// vocabulary is at most 15 bytes long: such a term is its own key, held in the slot, so that a
-/// look-up is one cache miss and two comparisons of words. `benches/indexing.rs` measures it.
+/// vocabulary is at most 15 bytes long: such a term is its own key. The numbers are in a small
+/// table of slots, the keys in the order of numbers beside the count that every look-up changes:
+/// frequent terms are seen early, so that those of most look-ups share a few cache lines.
+/// `benches/indexing.rs` measures it.
 ///
 /// Hashed with random seeds: terms come from outside and could be chosen to collide.
 pub(crate) struct TermTable {
-    /// Linear probing, at most half full; the length is a power of two.
-    slots: Vec<Slot>,
+    /// Numbers. Linear probing, at most half full; the length is a power of two.
+    slots: Vec<u32>,
+    entries: Vec<Entry>,
     seeds: [u64; 2],
     long: HashMap<Box<[u8]>, u32, RandomState>,
     long_bytes: usize,
     terms: Terms,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    /// [`LONG`] for a term that is found in another way.
+    key: ShortTerm,
+    n_lookups: u32,
 }
 
 /// Terms by their number, in one buffer.
@@ -34,10 +44,6 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    pub(crate) fn len(&self) -> usize {
-        self.ends.len()
-    }
-
     pub(crate) fn get(&self, number: u32) -> &[u8] {
         let number = number as usize;
         let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
@@ -45,16 +51,13 @@ impl Terms {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Slot {
-    key: ShortTerm,
-    id: u32,
-}
-
 /// A term of at most 15 bytes, padded with zeros, and its length in the sixteenth. Two terms have
 /// the same key only if they are the same.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct ShortTerm([u64; 2]);
+
+/// No term has more than 15 bytes by its last one.
+const LONG: ShortTerm = ShortTerm([u64::MAX; 2]);
 
 impl ShortTerm {
     /// The term at `place` of `text`. What lies behind it is read with it and masked: looking
@@ -92,13 +95,8 @@ impl TermTable {
     pub(crate) fn new() -> TermTable {
         let random = RandomState::default();
         TermTable {
-            slots: vec![
-                Slot {
-                    key: ShortTerm([0; 2]),
-                    id: FREE
-                };
-                1024
-            ],
+            slots: vec![FREE; 1024],
+            entries: Vec::new(),
             seeds: [random.hash_one(0u64), random.hash_one(1u64)],
             long: HashMap::default(),
             long_bytes: 0,
@@ -106,79 +104,89 @@ impl TermTable {
         }
     }
 
-    /// The number of the term at `place` of `text`, the next one if it is new.
+    /// The number of the term at `place` of `text`, the next one if it is new. Counts the look-up.
     #[inline]
     pub(crate) fn number(&mut self, text: &[u8], place: Range<usize>) -> u32 {
         let Some(key) = ShortTerm::new(text, &place) else {
             return self.number_of_long(&text[place]);
         };
-        let slot = self.slot_of(key);
-        match self.slots[slot].id {
-            FREE => self.insert(slot, key, &text[place]),
-            id => id,
-        }
-    }
-
-    /// The slot that holds `key`, or the free one where it belongs.
-    fn slot_of(&self, key: ShortTerm) -> usize {
         let mask = self.slots.len() - 1;
-        let mut idx = key.hash(self.seeds) & mask;
-        // At most half of the slots are taken, so a free one comes.
-        while self.slots[idx].id != FREE && self.slots[idx].key != key {
-            idx = (idx + 1) & mask;
+        let mut slot = key.hash(self.seeds) & mask;
+        // At most half of the slots are taken, so a free one comes; its number has no entry.
+        while let Some(entry) = self.entries.get_mut(self.slots[slot] as usize) {
+            if entry.key == key {
+                entry.n_lookups += 1;
+                return self.slots[slot];
+            }
+            slot = (slot + 1) & mask;
         }
-        idx
+        self.insert(slot, key, &text[place])
     }
 
+    /// Moves the counts of look-ups out, by number.
+    pub(crate) fn take_counts(&mut self) -> impl Iterator<Item = u32> {
+        let entries = self.entries.iter_mut();
+        entries.map(|entry| std::mem::take(&mut entry.n_lookups))
+    }
+
+    /// Distinct terms.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    #[cold]
     fn insert(&mut self, slot: usize, key: ShortTerm, term: &[u8]) -> u32 {
-        let id = self.add(term);
-        self.slots[slot] = Slot { key, id };
-        if self.terms.len() * 2 > self.slots.len() {
+        let id = self.add(key, term);
+        self.slots[slot] = id;
+        if self.entries.len() * 2 > self.slots.len() {
             self.grow();
         }
         id
     }
 
     fn grow(&mut self) {
-        let doubled = vec![
-            Slot {
-                id: FREE,
-                ..self.slots[0]
-            };
-            2 * self.slots.len()
-        ];
-        let taken = std::mem::replace(&mut self.slots, doubled);
-        for slot in taken.into_iter().filter(|slot| slot.id != FREE) {
-            let idx = self.slot_of(slot.key);
-            self.slots[idx] = slot;
+        self.slots = vec![FREE; 2 * self.slots.len()];
+        let mask = self.slots.len() - 1;
+        for (id, entry) in (0..).zip(&self.entries) {
+            if entry.key == LONG {
+                continue;
+            }
+            let mut slot = entry.key.hash(self.seeds) & mask;
+            while self.slots[slot] != FREE {
+                slot = (slot + 1) & mask;
+            }
+            self.slots[slot] = id;
         }
     }
 
     fn number_of_long(&mut self, term: &[u8]) -> u32 {
         if let Some(&id) = self.long.get(term) {
+            self.entries[id as usize].n_lookups += 1;
             return id;
         }
-        let id = self.add(term);
+        let id = self.add(LONG, term);
         self.long.insert(term.into(), id);
         self.long_bytes += term.len();
         id
     }
 
-    fn add(&mut self, term: &[u8]) -> u32 {
+    fn add(&mut self, key: ShortTerm, term: &[u8]) -> u32 {
         // The memory budget flushes long before 2^32 distinct terms.
-        let id = u32::try_from(self.terms.len()).unwrap_or(FREE - 1);
+        let id = u32::try_from(self.entries.len()).unwrap_or(FREE - 1);
+        self.entries.push(Entry { key, n_lookups: 1 });
         self.terms.text.extend_from_slice(term);
         self.terms.ends.push(self.terms.text.len());
         id
     }
 
-    /// Bytes held, and those that growing will take when it is near.
+    /// Bytes held.
     pub(crate) fn mem_usage(&self) -> usize {
-        let is_near = 8 * self.terms.len() >= 3 * self.slots.len();
-        let slots = self.slots.len() * size_of::<Slot>() * if is_near { 3 } else { 1 };
         let long = self.long.capacity() * size_of::<(Box<[u8]>, u32)>() + 2 * self.long_bytes;
-        let ends = self.terms.ends.capacity() * size_of::<usize>();
-        slots + long + ends + self.terms.text.capacity()
+        self.slots.len() * size_of::<u32>()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.terms.ends.capacity() * size_of::<usize>()
+            + self.terms.text.capacity()
+            + long
     }
 
     /// The terms by their numbers.
@@ -196,9 +204,11 @@ mod tests {
     fn check(terms: impl IntoIterator<Item = String>) {
         let mut table = TermTable::new();
         let mut expected: HashMap<String, u32> = HashMap::new();
+        let mut n_lookups = 0;
         for term in terms {
             let next = u32::try_from(expected.len()).unwrap();
             let id = *expected.entry(term.clone()).or_insert(next);
+            n_lookups += 2;
             // At the end of the text and with something behind it.
             let text = format!("b{term}and more than sixteen bytes");
             let place = 1..1 + term.len();
@@ -206,7 +216,10 @@ mod tests {
             let text = text[..place.end].as_bytes();
             assert_eq!(table.number(text, place), id, "{term}");
         }
-        assert_eq!(table.terms.len(), expected.len());
+        assert_eq!(table.len(), expected.len());
+        let counts: Vec<u32> = table.take_counts().collect();
+        assert_eq!(counts.iter().sum::<u32>(), n_lookups);
+        assert!(table.take_counts().all(|count| count == 0));
         let terms = table.into_terms();
         for (term, id) in expected {
             assert_eq!(terms.get(id), term.as_bytes());
