@@ -94,6 +94,12 @@ impl SparseVector {
         (0..self.len()).map(|idx| (self.term(idx), self.weights[idx]))
     }
 
+    /// Bytes it takes in memory.
+    pub(crate) fn mem_usage(&self) -> usize {
+        let per_term = size_of::<u32>() + size_of::<f32>();
+        size_of::<SparseVector>() + self.text.len() + self.len() * per_term
+    }
+
     /// The vector as it lies in memory: all terms, where each ends, and their weights. For loops
     /// over all postings of a collection.
     pub(crate) fn parts(&self) -> (&[u8], &[u32], &[f32]) {

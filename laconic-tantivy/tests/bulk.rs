@@ -348,6 +348,74 @@ fn a_full_budget_ends_the_segment() {
     );
 }
 
+/// Threads change how many segments there are, and nothing else.
+#[test]
+fn threads_write_the_same_documents() {
+    let fields = Fields::with_bits(8);
+    let mut rng = Rng(17);
+    let mut one = || vector((0..200).map(|_| (format!("t{}", rng.below(9_000)), 3.0 * rng.unit())));
+    let vectors: Vec<SparseVector> = (0..6_000).map(|_| one()).collect();
+    let query = vector((0..50).map(|n| (format!("t{}", n * 101), 1.0)));
+    // Every third of the first 3,000 documents is replaced by a later one.
+    let is_replaced = |ord: u64| ord < 3_000 && ord.is_multiple_of(3);
+    let kept = (0..).zip(&vectors).filter(|(ord, _)| !is_replaced(*ord));
+    let expected = expected_scores(kept, &fields.laconic, &query);
+    for n_threads in [1, 2, 3, 5] {
+        let index = fields.create(RamDirectory::create());
+        let budget = 5 * (MIN_MEMORY_BUDGET + 2_000_000);
+        let mut writer = BulkWriter::new(&index, &fields.laconic, None, budget)
+            .unwrap()
+            .without_merges()
+            .with_threads(n_threads);
+        for (ord, vector) in (0..).zip(&vectors) {
+            match ord {
+                0..3_000 => writer.add(fields.document(ord), vector),
+                _ if is_replaced(ord - 3_000) => {
+                    let id = fields.id_term(ord - 3_000);
+                    writer.replace(id, fields.document(ord), vector)
+                }
+                _ => writer.replace(fields.id_term(ord), fields.document(ord), vector),
+            }
+            .unwrap();
+        }
+        writer.commit(None).unwrap();
+        assert_eq!(writer.totals().documents, 6_000);
+        let segments = index.searchable_segment_ids().unwrap().len();
+        assert_eq!(writer.totals().segments as usize, segments);
+        assert!(segments >= 2 * n_threads, "{segments} segments");
+        assert_eq!(scores(&index, &fields.laconic, &query), expected);
+        assert_clean(&index);
+    }
+}
+
+#[test]
+fn a_thread_that_fails_is_reported() {
+    let fields = Fields::with_bits(8);
+    let index = fields.create(RamDirectory::create());
+    let mut writer = BulkWriter::new(&index, &fields.laconic, None, 4 * MIN_MEMORY_BUDGET)
+        .unwrap()
+        .with_threads(2);
+    let one = vector([("a", 1.0)]);
+    writer.add(fields.document(0), &one).unwrap();
+    writer.commit(None).unwrap();
+    let fault = (0..10_000)
+        .map(|_| writer.add(doc!(fields.ord => "not a number"), &one))
+        .find_map(Result::err)
+        .expect("reported long before the commit");
+    assert!(fault.to_string().contains("ord"), "{fault}");
+    assert!(writer.commit(None).is_err());
+    writer.rollback().unwrap();
+    writer
+        .add(doc!(fields.ord => "not a number"), &one)
+        .unwrap();
+    assert!(writer.commit(None).is_err(), "reported by the commit");
+    writer.rollback().unwrap();
+    writer.add(fields.document(3), &one).unwrap();
+    writer.commit(None).unwrap();
+    assert_eq!(live_ords(&index), [0, 3].into());
+    assert_clean(&index);
+}
+
 #[test]
 fn replace_reaches_earlier_documents_and_no_later_ones() {
     let fields = Fields::with_bits(8);

@@ -158,8 +158,8 @@ impl Kind {
     }
 }
 
-/// Bytes held at the most while three budgets' worth of documents is written.
-fn peak(kind: &Kind, budget: usize) -> (usize, u64) {
+/// Bytes held at the most until two segments a thread are full and all is committed.
+fn peak(kind: &Kind, budget: usize, n_threads: usize) -> (usize, u64) {
     let fields = Fields::new();
     let folder = tempfile::tempdir().unwrap();
     let index = create_in_dir(folder.path(), fields.schema.clone()).unwrap();
@@ -172,7 +172,8 @@ fn peak(kind: &Kind, budget: usize) -> (usize, u64) {
     PEAK.store(before, SeqCst);
     let mut writer = BulkWriter::new(&index, &fields.laconic, None, budget)
         .unwrap()
-        .without_merges();
+        .without_merges()
+        .with_threads(n_threads);
     for n in 0.. {
         let (repeated, text) = &documents[usize::try_from(n).unwrap() % documents.len()];
         let document = fields.document(n, text);
@@ -182,7 +183,7 @@ fn peak(kind: &Kind, budget: usize) -> (usize, u64) {
         } else {
             writer.add(document, repeated).unwrap();
         }
-        if writer.totals().segments == 2 {
+        if writer.totals().segments == 2 * n_threads as u64 {
             break;
         }
     }
@@ -192,13 +193,21 @@ fn peak(kind: &Kind, budget: usize) -> (usize, u64) {
 
 #[test]
 fn the_budget_is_kept() {
-    for budget in [MIN_MEMORY_BUDGET, 40_000_000, 120_000_000] {
+    for (budget, n_threads) in [
+        (MIN_MEMORY_BUDGET, 1),
+        (40_000_000, 1),
+        (120_000_000, 1),
+        (120_000_000, 3),
+    ] {
         for kind in &KINDS {
-            let (peak, n_docs) = peak(kind, budget);
+            let (peak, n_docs) = peak(kind, budget, n_threads);
             let used = peak as f64 / budget as f64;
-            println!("{budget} {:<14} {peak} {used:.2} {n_docs}", kind.name);
+            println!(
+                "{n_threads} {budget} {:<14} {peak} {used:.2} {n_docs}",
+                kind.name
+            );
             // The text, and what Tantivy makes of it before it can be asked how much that is.
-            let document = usize::try_from(50 * kind.n_words).unwrap();
+            let document = n_threads * usize::try_from(50 * kind.n_words).unwrap();
             assert!(
                 peak <= budget + document,
                 "{}: {peak} of {budget}",

@@ -4,8 +4,10 @@
 mod deletes;
 mod impacts;
 mod segment;
+mod segments;
 mod splice;
 mod term_table;
+mod threads;
 
 use std::collections::HashSet;
 
@@ -14,7 +16,8 @@ use tantivy::{Index, IndexWriter, Opstamp, TantivyDocument, Term};
 
 use crate::{Error, LaconicField, ModelIdentity, QuantizationLoss, SparseVector, register};
 use deletes::{DeleteOlder, SegmentAges};
-use segment::SegmentBuilder;
+use segments::{Finished, SegmentSettings, Segments};
+use threads::{BATCHES_BYTES, Threads};
 
 /// Smallest memory budget, in bytes. Tantivy's writers take twelve million before the first
 /// document.
@@ -22,6 +25,12 @@ pub const MIN_MEMORY_BUDGET: usize = 20_000_000;
 
 /// Bytes that Tantivy's `IndexWriter` takes, which has no documents to index.
 const WRITER_BYTES: usize = 2_600_000;
+
+/// Bytes of an id to replace, beside its own: in a set, and in a list that grows.
+const TERM_BYTES: usize = 150;
+
+/// With several threads, one part in so many of the memory is for ids to replace.
+const IDS_SHARE: usize = 8;
 
 /// Adds documents with vectors to an index: the same postings as the tokenizer makes, many
 /// times faster.
@@ -50,19 +59,33 @@ const WRITER_BYTES: usize = 2_600_000;
 pub struct BulkWriter {
     writer: IndexWriter,
     field: LaconicField,
-    segment_budget: usize,
-    segment: Option<SegmentBuilder>,
-    /// Ids of [`replace`](BulkWriter::replace) in the segment under construction: when it is
-    /// finished, older documents with these ids go.
+    memory_budget: usize,
+    n_threads: usize,
+    builders: Builders,
+    /// Ids of [`replace`](BulkWriter::replace) in the segments under construction and of the same
+    /// age: when they are finished, older documents with these ids go.
     replaced_ids: HashSet<Term>,
-    /// The segment under construction has documents whose ids are not known.
+    replaced_bytes: usize,
+    /// Among the same documents are some whose ids are not known.
     has_plain_documents: bool,
+    /// Segments that are finished but not handed over.
+    finished: Vec<Finished>,
     ages: SegmentAges,
+    /// Of the last segments handed over.
+    newest: u64,
     merge_policy: fn() -> Box<dyn MergePolicy>,
     totals: BulkTotals,
     failed: bool,
     /// Tantivy's writer is of no more use, not even to roll back.
     lost_lock: bool,
+}
+
+/// Where segments are built.
+enum Builders {
+    NotStarted,
+    /// On the caller's thread.
+    Here(Box<Segments>),
+    Threads(Threads),
 }
 
 /// What a [`BulkWriter`] has written since it was made.
@@ -74,10 +97,20 @@ pub struct BulkTotals {
     pub postings: u64,
     /// Documents without any posting.
     pub empty_documents: u64,
-    /// Segments finished.
+    /// Segments finished, merges of which may leave fewer.
     pub segments: u64,
     /// Weights clipped or vanished.
     pub loss: QuantizationLoss,
+}
+
+impl std::ops::AddAssign for BulkTotals {
+    fn add_assign(&mut self, other: BulkTotals) {
+        self.documents += other.documents;
+        self.postings += other.postings;
+        self.empty_documents += other.empty_documents;
+        self.segments += other.segments;
+        self.loss += other.loss;
+    }
 }
 
 impl BulkWriter {
@@ -118,16 +151,31 @@ impl BulkWriter {
         BulkWriter {
             writer,
             field,
-            segment_budget: memory_budget - WRITER_BYTES,
-            segment: None,
+            memory_budget: memory_budget - WRITER_BYTES,
+            n_threads: 1,
+            builders: Builders::NotStarted,
             replaced_ids: HashSet::new(),
+            replaced_bytes: 0,
             has_plain_documents: false,
+            finished: Vec::new(),
             ages: SegmentAges::default(),
+            newest: 0,
             merge_policy: || Box::new(LogMergePolicy::default()),
             totals: BulkTotals::default(),
             failed: false,
             lost_lock: false,
         }
+    }
+
+    /// Builds segments on `n_threads` threads, or as many as have [`MIN_MEMORY_BUDGET`] each; one
+    /// for each thread is under construction at a time. With one, the default, all is done by the
+    /// calling thread, else that one only hands documents on. What goes wrong on a thread is
+    /// reported by a later call, a commit at the latest.
+    #[must_use]
+    pub fn with_threads(mut self, n_threads: usize) -> BulkWriter {
+        let most = self.memory_budget / MIN_MEMORY_BUDGET;
+        self.n_threads = n_threads.min(most).max(1);
+        self
     }
 
     /// Leaves the segments as they are written, instead of merging them in the background after
@@ -162,8 +210,9 @@ impl BulkWriter {
         self.check_document(&document)?;
         self.guarded(|writer| {
             if writer.has_plain_documents || writer.replaced_ids.contains(&id) {
-                writer.finish_segment()?;
+                writer.hand_over()?;
             }
+            writer.replaced_bytes += TERM_BYTES + id.serialized_value_bytes().len();
             writer.replaced_ids.insert(id);
             writer.push(document, vector)
         })
@@ -178,9 +227,8 @@ impl BulkWriter {
         self.check_usable()?;
         let ids: Vec<Term> = ids.into_iter().collect();
         self.guarded(|writer| {
-            writer.finish_segment()?;
-            let newest = writer.ages.newest();
-            writer.delete_older(ids, newest + 1)
+            writer.hand_over()?;
+            writer.delete_older(ids, writer.newest + 1)
         })
     }
 
@@ -193,7 +241,7 @@ impl BulkWriter {
     pub fn commit(&mut self, payload: Option<&str>) -> Result<Opstamp, Error> {
         self.check_usable()?;
         self.guarded(|bulk| {
-            bulk.finish_segment()?;
+            bulk.hand_over()?;
             bulk.writer.set_merge_policy((bulk.merge_policy)());
             let mut prepared = bulk.writer.prepare_commit()?;
             if let Some(payload) = payload {
@@ -214,8 +262,10 @@ impl BulkWriter {
     /// Tantivy's for I/O.
     pub fn rollback(&mut self) -> Result<(), Error> {
         self.check_lock()?;
-        self.segment = None;
+        self.builders = Builders::NotStarted;
+        self.finished.clear();
         self.replaced_ids.clear();
+        self.replaced_bytes = 0;
         self.has_plain_documents = false;
         self.failed = true;
         self.lost_lock = true; // Tantivy lets go of it first, and gets it back last
@@ -245,33 +295,79 @@ impl BulkWriter {
     }
 
     fn push(&mut self, document: TantivyDocument, vector: &SparseVector) -> tantivy::Result<()> {
-        let mut segment = match self.segment.take() {
-            Some(segment) => segment,
-            None => SegmentBuilder::new(self.writer.index(), &self.field, self.segment_budget)?,
-        };
-        let before = segment.n_postings();
-        segment.push(document, vector)?;
-        self.totals.empty_documents += u64::from(segment.n_postings() == before);
-        let full = segment.mem_usage() >= self.segment_budget;
-        self.segment = Some(segment);
-        if full { self.finish_segment() } else { Ok(()) }
+        if matches!(self.builders, Builders::NotStarted) {
+            self.builders = self.start()?;
+        }
+        match &mut self.builders {
+            Builders::Here(segments) => {
+                let finished = segments.push(document, vector, self.replaced_bytes)?;
+                if finished.is_none() {
+                    return Ok(());
+                }
+                self.note(finished);
+                self.hand_over()
+            }
+            Builders::Threads(threads) => {
+                let finished = threads.push(document, vector)?;
+                self.note(finished);
+                // The threads have the rest of the memory.
+                let is_full = self.replaced_bytes >= self.memory_budget / IDS_SHARE;
+                if is_full { self.hand_over() } else { Ok(()) }
+            }
+            Builders::NotStarted => Ok(()),
+        }
     }
 
-    /// Hands the segment under construction to Tantivy, then deletes what its documents replace.
-    fn finish_segment(&mut self) -> tantivy::Result<()> {
-        self.has_plain_documents = false;
-        let Some(segment) = self.segment.take() else {
-            return Ok(());
+    fn start(&self) -> tantivy::Result<Builders> {
+        let settings = SegmentSettings {
+            index: self.writer.index().clone(),
+            field: self.field.clone(),
+            memory_budget: self.memory_budget,
         };
-        self.totals.segments += 1;
-        self.totals.documents += segment.n_docs();
-        self.totals.postings += segment.n_postings() as u64;
-        self.totals.loss += segment.loss();
-        let target = self.writer.new_segment();
-        let age = self.ages.enter(target.id());
-        segment.finish(target, &self.writer, &self.field)?;
+        if self.n_threads == 1 {
+            return Ok(Builders::Here(Box::new(Segments::new(settings))));
+        }
+        let for_segments = self.memory_budget - self.memory_budget / IDS_SHARE;
+        let settings = SegmentSettings {
+            memory_budget: for_segments / self.n_threads - BATCHES_BYTES,
+            ..settings
+        };
+        Threads::start(self.n_threads, &settings).map(Builders::Threads)
+    }
+
+    fn note(&mut self, finished: impl IntoIterator<Item = Finished>) {
+        for segment in finished {
+            self.totals += segment.totals;
+            self.finished.push(segment);
+        }
+    }
+
+    /// Hands all segments to Tantivy, those under construction too, and deletes what their
+    /// documents replace.
+    fn hand_over(&mut self) -> tantivy::Result<()> {
+        self.has_plain_documents = false;
+        self.replaced_bytes = 0;
+        match &mut self.builders {
+            Builders::Here(segments) => {
+                let finished = segments.finish()?;
+                self.note(finished);
+            }
+            Builders::Threads(threads) => {
+                let finished = threads.finish()?;
+                self.note(finished);
+            }
+            Builders::NotStarted => {}
+        }
+        if self.finished.is_empty() {
+            return Ok(());
+        }
+        self.newest += 1;
+        for segment in self.finished.drain(..) {
+            self.ages.enter(segment.meta.id(), self.newest);
+            self.writer.add_segment(segment.meta)?;
+        }
         let replaced = self.replaced_ids.drain().collect();
-        self.delete_older(replaced, age)
+        self.delete_older(replaced, self.newest)
     }
 
     fn delete_older(&mut self, mut ids: Vec<Term>, before: u64) -> tantivy::Result<()> {

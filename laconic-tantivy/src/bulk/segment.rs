@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use tantivy::directory::RamDirectory;
-use tantivy::index::{SegmentComponent, SegmentMeta};
+use tantivy::index::SegmentComponent;
 use tantivy::indexer::{AddOperation, SegmentWriter};
-use tantivy::{DocId, Index, IndexWriter, Opstamp, Segment, TantivyDocument};
+use tantivy::{DocId, Index, Opstamp, Segment, TantivyDocument};
 
+use super::BulkTotals;
 use super::impacts::ImpactBuffer;
+use super::segments::{Finished, SegmentSettings};
 use super::splice::{copy_component, splice_field};
+use crate::SparseVector;
 use crate::bounds::{EXTENSION, bounds_plugin};
-use crate::{LaconicField, QuantizationLoss, SparseVector};
 
 /// Builds a segment in memory: Tantivy's own writer indexes every other field into a scratch
 /// directory, the impacts are collected beside it, and [`finish`](SegmentBuilder::finish)
@@ -24,6 +26,7 @@ pub(crate) struct SegmentBuilder {
     writer_base: usize,
     impacts: ImpactBuffer,
     n_docs: u64,
+    empty_documents: u64,
 }
 
 /// Bytes by which Tantivy's writer grows at once: a page of each of its arenas.
@@ -33,19 +36,16 @@ const PAGES: usize = 2 << 20;
 const DOC_BYTES: usize = 32;
 
 impl SegmentBuilder {
-    pub(crate) fn new(
-        index: &Index,
-        field: &LaconicField,
-        memory_budget: usize,
-    ) -> tantivy::Result<SegmentBuilder> {
+    pub(crate) fn new(settings: &SegmentSettings) -> tantivy::Result<SegmentBuilder> {
         let directory = RamDirectory::create();
-        let scratch = scratch_index(index, directory.clone())?;
+        let scratch = scratch_index(&settings.index, directory.clone())?;
         let scratch_segment = scratch.new_segment();
         // Tantivy sizes its hash table by this: up to a third of it, before the first document.
         // Our share of the segment is not in that table, and it grows when it has to.
-        let table_budget = memory_budget / 8;
+        let table_budget = settings.memory_budget / 8;
         let writer = SegmentWriter::for_segment(table_budget, scratch_segment.clone())?;
-        let impacts = ImpactBuffer::new(field.identity().quantizer, memory_budget);
+        let quantizer = settings.field.identity().quantizer;
+        let impacts = ImpactBuffer::new(quantizer, settings.memory_budget);
         Ok(SegmentBuilder {
             scratch,
             directory,
@@ -54,6 +54,7 @@ impl SegmentBuilder {
             writer,
             impacts,
             n_docs: 0,
+            empty_documents: 0,
         })
     }
 
@@ -67,7 +68,9 @@ impl SegmentBuilder {
         let opstamp: Opstamp = self.n_docs;
         self.writer
             .add_document(AddOperation { opstamp, document })?;
+        let before = self.impacts.n_postings();
         self.impacts.push(vector);
+        self.empty_documents += u64::from(self.impacts.n_postings() == before);
         self.n_docs += 1;
         Ok(())
     }
@@ -84,27 +87,22 @@ impl SegmentBuilder {
         writer + PAGES + finished + files + docs + self.impacts.mem_usage()
     }
 
-    pub(crate) fn n_docs(&self) -> u64 {
-        self.n_docs
+    fn totals(&self) -> BulkTotals {
+        BulkTotals {
+            documents: self.n_docs,
+            postings: self.impacts.n_postings() as u64,
+            empty_documents: self.empty_documents,
+            segments: 1,
+            loss: self.impacts.loss(),
+        }
     }
 
-    pub(crate) fn n_postings(&self) -> usize {
-        self.impacts.n_postings()
-    }
-
-    pub(crate) fn loss(&self) -> QuantizationLoss {
-        self.impacts.loss()
-    }
-
-    /// Writes the segment as `target` and hands it to `index_writer`, whose next commit
-    /// publishes it. `target` exists before its files do, so that no garbage collection takes
-    /// them for leftovers.
-    pub(crate) fn finish(
-        self,
-        target: Segment,
-        index_writer: &IndexWriter,
-        field: &LaconicField,
-    ) -> tantivy::Result<()> {
+    /// Writes the segment. Its target exists before its files do, so that no garbage collection
+    /// takes them for leftovers.
+    pub(crate) fn finish(self, settings: &SegmentSettings) -> tantivy::Result<Finished> {
+        let totals = self.totals();
+        let target = settings.index.new_segment();
+        let field = &settings.field;
         let old_ids = self.writer.finalize()?;
         let max_doc = u32::try_from(old_ids.len()).unwrap_or(u32::MAX);
         let new_ids = new_ids(&old_ids);
@@ -129,9 +127,9 @@ impl SegmentBuilder {
         if let (Some(plugin), Some(bounds)) = (plugin, bounds) {
             plugin.write_knowing(&target, vec![(field.field(), bounds)])?;
         }
-        let meta: SegmentMeta = target.meta().clone();
+        let meta = target.meta().clone();
         meta.untrack_temp_docstore();
-        index_writer.add_segment(meta)
+        Ok(Finished { meta, totals })
     }
 }
 
