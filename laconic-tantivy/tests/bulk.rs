@@ -10,6 +10,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 use common::{
@@ -29,8 +30,8 @@ use tantivy::schema::{
     Schema, TEXT, Value,
 };
 use tantivy::{
-    DateTime, DocSet, Index, IndexSettings, IndexSortByField, Order, SegmentReader, TERMINATED,
-    TantivyDocument, Term, doc,
+    DateTime, DocAddress, DocSet, Document, Index, IndexSettings, IndexSortByField, Order,
+    SegmentReader, TERMINATED, TantivyDocument, Term, doc,
 };
 
 /// Every kind of field that Tantivy has, the laconic one among them.
@@ -386,6 +387,102 @@ fn threads_write_the_same_documents() {
         assert_eq!(scores(&index, &fields.laconic, &query), expected);
         assert_clean(&index);
     }
+}
+
+/// Every kind of field follows its document into the new order.
+#[test]
+fn reordering_changes_the_order_and_nothing_else() {
+    let everything = Everything::new();
+    // Two topics, in turn.
+    let vectors: Vec<_> = (0..400u64)
+        .map(|n| {
+            let terms = (0..12).map(|i| format!("topic{}term{}", n % 2, (n / 2 + i) % 30));
+            vector(terms.map(|term| (term, 0.1 + (n % 40) as f32 / 20.0)))
+        })
+        .collect();
+    let write = |reorder: bool, n_threads| {
+        let index = everything.create();
+        let budget = 4 * MIN_MEMORY_BUDGET;
+        let mut writer = BulkWriter::new(&index, &everything.laconic, None, budget)
+            .unwrap()
+            .without_merges()
+            .with_threads(n_threads);
+        if reorder {
+            writer = writer.with_reordering().unwrap();
+        }
+        for (n, vector) in (0..).zip(&vectors) {
+            writer.add(everything.document(n), vector).unwrap();
+        }
+        writer.commit(None).unwrap();
+        assert_clean(&index);
+        index
+    };
+    let plain = write(false, 1);
+    for n_threads in [1, 2] {
+        let reordered = write(true, n_threads);
+        assert_eq!(
+            documents_by_number(&everything, &reordered),
+            documents_by_number(&everything, &plain)
+        );
+        let reader = searcher(&reordered);
+        let numbers = reader
+            .segment_reader(0)
+            .fast_fields()
+            .u64("number")
+            .unwrap();
+        let n_docs = reader.segment_reader(0).max_doc();
+        let parity = |doc| numbers.first(doc).unwrap().isqrt() % 2;
+        let changes = (1..n_docs)
+            .filter(|&doc| parity(doc) != parity(doc - 1))
+            .count();
+        assert!(changes < 40, "{changes} changes of topic");
+    }
+}
+
+/// For each document by its number: what is stored of it, its terms in every indexed field with
+/// frequencies, and its values in the fast fields.
+fn documents_by_number(everything: &Everything, index: &Index) -> BTreeMap<u64, Vec<String>> {
+    let mut documents: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+    let searcher = searcher(index);
+    for (ord, reader) in (0..).zip(searcher.segment_readers()) {
+        let fast = reader.fast_fields();
+        let numbers = fast.u64("number").unwrap();
+        let number = |doc| numbers.first(doc).unwrap();
+        for doc in 0..reader.max_doc() {
+            let stored: TantivyDocument = searcher.doc(DocAddress::new(ord, doc)).unwrap();
+            let entry = documents.entry(number(doc)).or_default();
+            entry.push(stored.to_json(&everything.schema));
+            let column = fast.str("words").unwrap().unwrap();
+            let mut words = String::new();
+            for ord in column.term_ords(doc) {
+                column.ord_to_str(ord, &mut words).unwrap();
+            }
+            entry.push(format!(
+                "{:?} {:?} {:?} {:?} {:?}",
+                fast.f64("real").unwrap().first(doc),
+                fast.bool("flag").unwrap().first(doc),
+                fast.date("date").unwrap().first(doc),
+                fast.ip_addr("ip").unwrap().first(doc),
+                words,
+            ));
+        }
+        for (field, entry) in everything.schema.fields().filter(|(_, e)| e.is_indexed()) {
+            let option = match entry.name() {
+                "json" => IndexRecordOption::WithFreqs,
+                _ => entry.field_type().get_index_record_option().unwrap(),
+            };
+            let norms = reader.get_fieldnorms_reader(field).ok();
+            for (term, _, postings) in postings_of(reader, field, option) {
+                for (doc, freq, positions) in postings {
+                    let norm = norms.as_ref().map(|norms| norms.fieldnorm(doc));
+                    let posting =
+                        format!("{} {term:?} {freq} {positions:?} {norm:?}", entry.name());
+                    documents.get_mut(&number(doc)).unwrap().push(posting);
+                }
+            }
+        }
+    }
+    documents
 }
 
 #[test]

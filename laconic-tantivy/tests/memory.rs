@@ -159,7 +159,7 @@ impl Kind {
 }
 
 /// Bytes held at the most until two segments a thread are full and all is committed.
-fn peak(kind: &Kind, budget: usize, n_threads: usize) -> (usize, u64) {
+fn peak(kind: &Kind, budget: usize, n_threads: usize, reorder: bool) -> (usize, u64) {
     let fields = Fields::new();
     let folder = tempfile::tempdir().unwrap();
     let index = create_in_dir(folder.path(), fields.schema.clone()).unwrap();
@@ -174,6 +174,9 @@ fn peak(kind: &Kind, budget: usize, n_threads: usize) -> (usize, u64) {
         .unwrap()
         .without_merges()
         .with_threads(n_threads);
+    if reorder {
+        writer = writer.with_reordering().unwrap();
+    }
     for n in 0.. {
         let (repeated, text) = &documents[usize::try_from(n).unwrap() % documents.len()];
         let document = fields.document(n, text);
@@ -193,14 +196,15 @@ fn peak(kind: &Kind, budget: usize, n_threads: usize) -> (usize, u64) {
 
 #[test]
 fn the_budget_is_kept() {
-    for (budget, n_threads) in [
-        (MIN_MEMORY_BUDGET, 1),
-        (40_000_000, 1),
-        (120_000_000, 1),
-        (120_000_000, 3),
+    for (budget, n_threads, reorder) in [
+        (MIN_MEMORY_BUDGET, 1, false),
+        (40_000_000, 1, false),
+        (40_000_000, 1, true),
+        (120_000_000, 1, false),
+        (120_000_000, 3, false),
     ] {
         for kind in &KINDS {
-            let (peak, n_docs) = peak(kind, budget, n_threads);
+            let (peak, n_docs) = peak(kind, budget, n_threads, reorder);
             let used = peak as f64 / budget as f64;
             println!(
                 "{n_threads} {budget} {:<14} {peak} {used:.2} {n_docs}",

@@ -9,6 +9,7 @@
 use tantivy::DocId;
 
 use super::term_table::{TermTable, Terms};
+use crate::reorder::{Forward, MIN_DOC_FREQ};
 use crate::{ImpactQuantizer, MAX_TERMS, QuantizationLoss, SparseVector};
 
 /// A run ends with the document that fills it: a million postings are sorted within a cache of
@@ -22,7 +23,7 @@ const MAX_RUN_DOCS: usize = 1 << 16;
 const RUN_SHARE: usize = 128;
 
 /// Bytes of a posting while its list is put together and packed, at the most.
-const LIST_POSTING: usize = 16;
+const LIST_POSTING: usize = 24;
 
 /// Bytes of a term while its list is entered in dictionary and bounds.
 const TERM_BYTES: usize = 96;
@@ -136,6 +137,9 @@ impl ImpactBuffer {
     /// Sorts the run under construction by term: a counting sort, in which documents stay in
     /// order.
     fn end_run(&mut self) {
+        if self.run_doc_ends.is_empty() {
+            return;
+        }
         let n_run_docs = u32::try_from(self.run_doc_ends.len()).unwrap_or(u32::MAX);
         self.link_pieces();
         let next = &mut self.next;
@@ -221,6 +225,46 @@ impl ImpactBuffer {
             + self.n_postings() * BOUNDS_POSTING
     }
 
+    /// Bytes needed on top to find an order of the documents: their terms, once in all and once in
+    /// the parts they are cut into, and what bisection keeps of documents and terms.
+    pub(crate) fn ordering_bytes(&self) -> usize {
+        let doc = 96;
+        let term = 40;
+        2 * size_of::<u32>() * self.n_postings()
+            + self.n_docs as usize * doc
+            + self.term_ids.len() * term
+    }
+
+    /// The terms of each document pushed; rare ones, which tell nothing about an order, are left
+    /// out.
+    pub(crate) fn forward(&mut self) -> Forward {
+        self.end_run();
+        let kept = |chain: &&Chain| chain.doc_freq >= MIN_DOC_FREQ;
+        let mut ends = vec![0; self.n_docs as usize];
+        for chain in self.chains.iter().filter(kept) {
+            for_each_doc(&self.runs, &self.pieces, chain, |doc| ends[doc] += 1);
+        }
+        let mut sum = 0;
+        for end in &mut ends {
+            // The start for now; filling moves it to the end.
+            sum += std::mem::replace(end, sum);
+        }
+        let mut terms = vec![0; sum];
+        let mut n_terms = 0;
+        for (number, chain) in (0..).zip(self.chains.iter().filter(kept)) {
+            for_each_doc(&self.runs, &self.pieces, chain, |doc| {
+                terms[ends[doc]] = number;
+                ends[doc] += 1;
+            });
+            n_terms += 1;
+        }
+        Forward {
+            ends,
+            terms,
+            n_terms,
+        }
+    }
+
     /// The posting lists of all documents pushed.
     pub(crate) fn into_posting_lists(mut self) -> PostingLists {
         self.end_run();
@@ -236,6 +280,26 @@ impl ImpactBuffer {
             longest_list: self.longest_list as usize,
             impact_sum: self.impact_sum,
         }
+    }
+}
+
+fn for_each_doc(runs: &[Run], pieces: &[Piece], chain: &Chain, mut visit: impl FnMut(usize)) {
+    let mut piece = chain.first;
+    while let Some(&Piece {
+        run,
+        start,
+        len,
+        next,
+    }) = pieces.get(piece as usize)
+    {
+        let Run {
+            first_doc,
+            postings,
+        } = &runs[run as usize];
+        for [low, high, _] in &postings[start as usize..][..len as usize] {
+            visit(*first_doc as usize + usize::from(u16::from_le_bytes([*low, *high])));
+        }
+        piece = next;
     }
 }
 

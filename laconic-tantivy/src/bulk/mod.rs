@@ -14,6 +14,7 @@ use std::collections::HashSet;
 use tantivy::merge_policy::{LogMergePolicy, MergePolicy, NoMergePolicy};
 use tantivy::{Index, IndexWriter, Opstamp, TantivyDocument, Term};
 
+use crate::reorder::check_order;
 use crate::{Error, LaconicField, ModelIdentity, QuantizationLoss, SparseVector, register};
 use deletes::{DeleteOlder, SegmentAges};
 use segments::{Finished, SegmentSettings, Segments};
@@ -61,6 +62,7 @@ pub struct BulkWriter {
     field: LaconicField,
     memory_budget: usize,
     n_threads: usize,
+    reorder: bool,
     builders: Builders,
     /// Ids of [`replace`](BulkWriter::replace) in the segments under construction and of the same
     /// age: when they are finished, older documents with these ids go.
@@ -153,6 +155,7 @@ impl BulkWriter {
             field,
             memory_budget: memory_budget - WRITER_BYTES,
             n_threads: 1,
+            reorder: false,
             builders: Builders::NotStarted,
             replaced_ids: HashSet::new(),
             replaced_bytes: 0,
@@ -184,6 +187,19 @@ impl BulkWriter {
     pub fn without_merges(mut self) -> BulkWriter {
         self.merge_policy = || Box::new(NoMergePolicy);
         self
+    }
+
+    /// Brings the documents of every segment into an order in which those with similar vectors
+    /// stand together, by recursive graph bisection, which makes search faster. Takes several
+    /// times as long and about three times the memory for a posting, so segments are smaller;
+    /// [`optimize`](crate::optimize) orders an index as a whole.
+    ///
+    /// # Errors
+    /// `is_invalid_input` for an index that is sorted by a field.
+    pub fn with_reordering(mut self) -> Result<BulkWriter, Error> {
+        check_order(self.writer.index())?;
+        self.reorder = true;
+        Ok(self)
     }
 
     /// Adds a document. `document` holds the other fields; an empty vector is fine.
@@ -323,6 +339,7 @@ impl BulkWriter {
             index: self.writer.index().clone(),
             field: self.field.clone(),
             memory_budget: self.memory_budget,
+            reorder: self.reorder,
         };
         if self.n_threads == 1 {
             return Ok(Builders::Here(Box::new(Segments::new(settings))));

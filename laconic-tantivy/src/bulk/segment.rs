@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use tantivy::directory::RamDirectory;
 use tantivy::index::SegmentComponent;
+use tantivy::indexer::doc_id_mapping::DocIdMapping;
 use tantivy::indexer::{AddOperation, SegmentWriter};
-use tantivy::{DocId, Index, Opstamp, Segment, TantivyDocument};
+use tantivy::{DocId, Index, IndexSettings, Opstamp, Segment, TantivyDocument};
 
 use super::BulkTotals;
 use super::impacts::ImpactBuffer;
@@ -13,6 +14,7 @@ use super::segments::{Finished, SegmentSettings};
 use super::splice::{copy_component, splice_field};
 use crate::SparseVector;
 use crate::bounds::{EXTENSION, bounds_plugin};
+use crate::reorder::bisect;
 
 /// Builds a segment in memory: Tantivy's own writer indexes every other field into a scratch
 /// directory, the impacts are collected beside it, and [`finish`](SegmentBuilder::finish)
@@ -27,6 +29,7 @@ pub(crate) struct SegmentBuilder {
     impacts: ImpactBuffer,
     n_docs: u64,
     empty_documents: u64,
+    reorder: bool,
 }
 
 /// Bytes by which Tantivy's writer grows at once: a page of each of its arenas.
@@ -38,7 +41,7 @@ const DOC_BYTES: usize = 32;
 impl SegmentBuilder {
     pub(crate) fn new(settings: &SegmentSettings) -> tantivy::Result<SegmentBuilder> {
         let directory = RamDirectory::create();
-        let scratch = scratch_index(&settings.index, directory.clone())?;
+        let scratch = scratch_index(settings, directory.clone())?;
         let scratch_segment = scratch.new_segment();
         // Tantivy sizes its hash table by this: up to a third of it, before the first document.
         // Our share of the segment is not in that table, and it grows when it has to.
@@ -55,6 +58,7 @@ impl SegmentBuilder {
             impacts,
             n_docs: 0,
             empty_documents: 0,
+            reorder: settings.reorder,
         })
     }
 
@@ -81,10 +85,17 @@ impl SegmentBuilder {
         // Tantivy makes a list of its terms to sort them, and writes them and their postings,
         // before it lets go of what it made them from.
         let finished = 2 * writer.saturating_sub(self.writer_base);
-        // A file in memory doubles when it grows.
-        let files = 2 * self.directory.total_mem_usage();
+        // A file in memory doubles when it grows. Reordering stores the documents twice.
+        let copies = if self.reorder { 4 } else { 2 };
+        let files = copies * self.directory.total_mem_usage();
         let docs = usize::try_from(self.n_docs).unwrap_or(usize::MAX / DOC_BYTES) * DOC_BYTES;
-        writer + PAGES + finished + files + docs + self.impacts.mem_usage()
+        let impacts = self.impacts.mem_usage();
+        let ordering = if self.reorder {
+            self.impacts.ordering_bytes()
+        } else {
+            0
+        };
+        writer + PAGES + finished + files + docs + impacts + ordering
     }
 
     fn totals(&self) -> BulkTotals {
@@ -99,11 +110,18 @@ impl SegmentBuilder {
 
     /// Writes the segment. Its target exists before its files do, so that no garbage collection
     /// takes them for leftovers.
-    pub(crate) fn finish(self, settings: &SegmentSettings) -> tantivy::Result<Finished> {
+    pub(crate) fn finish(mut self, settings: &SegmentSettings) -> tantivy::Result<Finished> {
         let totals = self.totals();
         let target = settings.index.new_segment();
         let field = &settings.field;
-        let old_ids = self.writer.finalize()?;
+        let old_ids = if self.reorder {
+            // Tantivy carries the order to the other fields.
+            let order = bisect(self.impacts.forward(), 1).map_err(std::io::Error::other)?;
+            let mapping = DocIdMapping::new_permutation(order)?;
+            self.writer.finalize_with_doc_id_mapping(&mapping)?
+        } else {
+            self.writer.finalize()?
+        };
         let max_doc = u32::try_from(old_ids.len()).unwrap_or(u32::MAX);
         let new_ids = new_ids(&old_ids);
         let target = target.with_max_doc(max_doc);
@@ -147,10 +165,14 @@ fn new_ids(old_ids: &[Opstamp]) -> Option<Vec<DocId>> {
 }
 
 /// An empty index in memory that treats documents as `index` does.
-fn scratch_index(index: &Index, directory: RamDirectory) -> tantivy::Result<Index> {
+fn scratch_index(settings: &SegmentSettings, directory: RamDirectory) -> tantivy::Result<Index> {
+    let index = &settings.index;
     let mut builder = Index::builder()
         .schema(index.schema())
-        .settings(index.settings().clone())
+        .settings(IndexSettings {
+            manual_doc_id_mapping: settings.reorder,
+            ..index.settings().clone()
+        })
         .tokenizers(index.tokenizers().clone())
         .fast_field_tokenizers(index.fast_field_tokenizer().clone());
     for plugin in index.custom_plugins() {

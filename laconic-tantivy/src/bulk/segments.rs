@@ -13,15 +13,18 @@ pub(crate) struct Finished {
     pub(crate) totals: BulkTotals,
 }
 
-/// Writes segments of one index, on whatever thread it is.
+/// What segments to write.
 #[derive(Clone)]
 pub(crate) struct SegmentSettings {
     pub(crate) index: Index,
     pub(crate) field: LaconicField,
     /// Bytes that a segment under construction may take.
     pub(crate) memory_budget: usize,
+    /// Bring the documents of a segment into a new order.
+    pub(crate) reorder: bool,
 }
 
+/// Writes segments of one index, on whatever thread it is.
 pub(crate) struct Segments {
     settings: SegmentSettings,
     segment: Option<SegmentBuilder>,
