@@ -32,6 +32,16 @@ pub struct SparseVector {
     weights: Vec<f32>,
 }
 
+/// A vector's memory, for loops over all postings of a collection.
+#[derive(Clone, Copy)]
+pub(crate) struct VectorParts<'a> {
+    /// All terms, one behind the other.
+    pub(crate) text: &'a [u8],
+    /// Where each term ends.
+    pub(crate) ends: &'a [u32],
+    pub(crate) weights: &'a [f32],
+}
+
 impl SparseVector {
     /// Builds a vector from (term, term weight) pairs in any order.
     ///
@@ -94,16 +104,13 @@ impl SparseVector {
         (0..self.len()).map(|idx| (self.term(idx), self.weights[idx]))
     }
 
-    /// Bytes it takes in memory.
-    pub(crate) fn mem_usage(&self) -> usize {
-        let per_term = size_of::<u32>() + size_of::<f32>();
-        size_of::<SparseVector>() + self.text.len() + self.len() * per_term
-    }
-
-    /// The vector as it lies in memory: all terms, where each ends, and their weights. For loops
-    /// over all postings of a collection.
-    pub(crate) fn parts(&self) -> (&[u8], &[u32], &[f32]) {
-        (self.text.as_bytes(), &self.ends, &self.weights)
+    /// The vector as it lies in memory.
+    pub(crate) fn parts(&self) -> VectorParts<'_> {
+        VectorParts {
+            text: self.text.as_bytes(),
+            ends: &self.ends,
+            weights: &self.weights,
+        }
     }
 
     fn term(&self, idx: usize) -> &str {

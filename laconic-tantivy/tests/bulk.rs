@@ -495,6 +495,9 @@ fn a_thread_that_fails_is_reported() {
     let one = vector([("a", 1.0)]);
     writer.add(fields.document(0), &one).unwrap();
     writer.commit(None).unwrap();
+    for ord in 1..65 {
+        writer.add(fields.document(ord), &one).unwrap();
+    }
     let fault = (0..10_000)
         .map(|_| writer.add(doc!(fields.ord => "not a number"), &one))
         .find_map(Result::err)
@@ -502,6 +505,10 @@ fn a_thread_that_fails_is_reported() {
     assert!(fault.to_string().contains("ord"), "{fault}");
     assert!(writer.commit(None).is_err());
     writer.rollback().unwrap();
+    // The first batch stays here.
+    for ord in 1..65 {
+        writer.add(fields.document(ord), &one).unwrap();
+    }
     writer
         .add(doc!(fields.ord => "not a number"), &one)
         .unwrap();

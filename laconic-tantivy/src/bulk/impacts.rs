@@ -10,7 +10,8 @@ use tantivy::DocId;
 
 use super::term_table::{TermTable, Terms};
 use crate::reorder::{Forward, MIN_DOC_FREQ};
-use crate::{ImpactQuantizer, MAX_TERMS, QuantizationLoss, SparseVector};
+use crate::vector::VectorParts;
+use crate::{ImpactQuantizer, MAX_TERMS, QuantizationLoss};
 
 /// A run ends with the document that fills it: a million postings are sorted within a cache of
 /// the second or third level, and give the pieces of common terms a length worth their entry.
@@ -106,13 +107,17 @@ impl ImpactBuffer {
     }
 
     /// Appends the next document.
-    pub(crate) fn push(&mut self, vector: &SparseVector) {
+    pub(crate) fn push(&mut self, vector: VectorParts<'_>) {
         if self.run_terms.capacity() == 0 {
             self.run_terms.reserve_exact(self.run_capacity + MAX_TERMS);
             self.run_impacts
                 .reserve_exact(self.run_capacity + MAX_TERMS);
         }
-        let (text, ends, weights) = vector.parts();
+        let VectorParts {
+            text,
+            ends,
+            weights,
+        } = vector;
         // Copies, which stay in registers throughout the loop.
         let (quantizer, mut loss) = (self.quantizer, self.loss);
         let (mut start, mut impact_sum) = (0, 0);

@@ -1,6 +1,7 @@
 //! [`BulkWriter`]: documents with their vectors straight into segments, impacts written as term
 //! frequencies without repeating a token.
 
+mod batch;
 mod deletes;
 mod impacts;
 mod segment;
@@ -17,7 +18,7 @@ use tantivy::{Index, IndexWriter, Opstamp, TantivyDocument, Term};
 use crate::reorder::check_order;
 use crate::{Error, LaconicField, ModelIdentity, QuantizationLoss, SparseVector, register};
 use deletes::{DeleteOlder, SegmentAges};
-use segments::{Finished, SegmentSettings, Segments};
+use segments::{Finished, SegmentSettings};
 use threads::{BATCHES_BYTES, Threads};
 
 /// Smallest memory budget, in bytes. Tantivy's writers take twelve million before the first
@@ -63,7 +64,8 @@ pub struct BulkWriter {
     memory_budget: usize,
     n_threads: usize,
     reorder: bool,
-    builders: Builders,
+    /// Started with the first document.
+    threads: Option<Threads>,
     /// Ids of [`replace`](BulkWriter::replace) in the segments under construction and of the same
     /// age: when they are finished, older documents with these ids go.
     replaced_ids: HashSet<Term>,
@@ -80,14 +82,6 @@ pub struct BulkWriter {
     failed: bool,
     /// Tantivy's writer is of no more use, not even to roll back.
     lost_lock: bool,
-}
-
-/// Where segments are built.
-enum Builders {
-    NotStarted,
-    /// On the caller's thread.
-    Here(Box<Segments>),
-    Threads(Threads),
 }
 
 /// What a [`BulkWriter`] has written since it was made.
@@ -156,7 +150,7 @@ impl BulkWriter {
             memory_budget: memory_budget - WRITER_BYTES,
             n_threads: 1,
             reorder: false,
-            builders: Builders::NotStarted,
+            threads: None,
             replaced_ids: HashSet::new(),
             replaced_bytes: 0,
             has_plain_documents: false,
@@ -170,10 +164,10 @@ impl BulkWriter {
         }
     }
 
-    /// Builds segments on `n_threads` threads, or as many as have [`MIN_MEMORY_BUDGET`] each; one
-    /// for each thread is under construction at a time. With one, the default, all is done by the
-    /// calling thread, else that one only hands documents on. What goes wrong on a thread is
-    /// reported by a later call, a commit at the latest.
+    /// Builds segments on `n_threads` threads, the calling one among them, or on as many as have
+    /// [`MIN_MEMORY_BUDGET`] each. Each has a segment under construction, so a commit leaves at
+    /// least as many. What goes wrong on a thread is reported by a later call, a commit at the
+    /// latest.
     #[must_use]
     pub fn with_threads(mut self, n_threads: usize) -> BulkWriter {
         let most = self.memory_budget / MIN_MEMORY_BUDGET;
@@ -278,7 +272,7 @@ impl BulkWriter {
     /// Tantivy's for I/O.
     pub fn rollback(&mut self) -> Result<(), Error> {
         self.check_lock()?;
-        self.builders = Builders::NotStarted;
+        self.threads = None;
         self.finished.clear();
         self.replaced_ids.clear();
         self.replaced_bytes = 0;
@@ -311,45 +305,44 @@ impl BulkWriter {
     }
 
     fn push(&mut self, document: TantivyDocument, vector: &SparseVector) -> tantivy::Result<()> {
-        if matches!(self.builders, Builders::NotStarted) {
-            self.builders = self.start()?;
-        }
-        match &mut self.builders {
-            Builders::Here(segments) => {
-                let finished = segments.push(document, vector, self.replaced_bytes)?;
-                if finished.is_none() {
-                    return Ok(());
-                }
-                self.note(finished);
-                self.hand_over()
+        let threads = match &mut self.threads {
+            Some(threads) => threads,
+            None => {
+                let threads = Threads::start(self.n_threads, &self.segment_settings())?;
+                self.threads.insert(threads)
             }
-            Builders::Threads(threads) => {
-                let finished = threads.push(document, vector)?;
-                self.note(finished);
-                // The threads have the rest of the memory.
-                let is_full = self.replaced_bytes >= self.memory_budget / IDS_SHARE;
-                if is_full { self.hand_over() } else { Ok(()) }
-            }
-            Builders::NotStarted => Ok(()),
+        };
+        // Several threads leave room for the ids; one alone ends its segment when it gets narrow.
+        let taken = if self.n_threads == 1 {
+            self.replaced_bytes
+        } else {
+            0
+        };
+        let finished = threads.push(document, vector.parts(), taken)?;
+        // With one thread, nothing is under construction behind a segment that is finished.
+        let is_over = match self.n_threads {
+            1 => !finished.is_empty(),
+            _ => self.replaced_bytes >= self.memory_budget / IDS_SHARE,
+        };
+        self.note(finished);
+        if is_over {
+            self.hand_over()?;
         }
+        Ok(())
     }
 
-    fn start(&self) -> tantivy::Result<Builders> {
-        let settings = SegmentSettings {
+    /// Of each thread.
+    fn segment_settings(&self) -> SegmentSettings {
+        let memory_budget = match self.n_threads {
+            1 => self.memory_budget,
+            n => (self.memory_budget - self.memory_budget / IDS_SHARE) / n - BATCHES_BYTES,
+        };
+        SegmentSettings {
             index: self.writer.index().clone(),
             field: self.field.clone(),
-            memory_budget: self.memory_budget,
+            memory_budget,
             reorder: self.reorder,
-        };
-        if self.n_threads == 1 {
-            return Ok(Builders::Here(Box::new(Segments::new(settings))));
         }
-        let for_segments = self.memory_budget - self.memory_budget / IDS_SHARE;
-        let settings = SegmentSettings {
-            memory_budget: for_segments / self.n_threads - BATCHES_BYTES,
-            ..settings
-        };
-        Threads::start(self.n_threads, &settings).map(Builders::Threads)
     }
 
     fn note(&mut self, finished: impl IntoIterator<Item = Finished>) {
@@ -364,16 +357,9 @@ impl BulkWriter {
     fn hand_over(&mut self) -> tantivy::Result<()> {
         self.has_plain_documents = false;
         self.replaced_bytes = 0;
-        match &mut self.builders {
-            Builders::Here(segments) => {
-                let finished = segments.finish()?;
-                self.note(finished);
-            }
-            Builders::Threads(threads) => {
-                let finished = threads.finish()?;
-                self.note(finished);
-            }
-            Builders::NotStarted => {}
+        if let Some(threads) = &mut self.threads {
+            let finished = threads.finish()?;
+            self.note(finished);
         }
         if self.finished.is_empty() {
             return Ok(());

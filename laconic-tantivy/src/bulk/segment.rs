@@ -12,9 +12,9 @@ use super::BulkTotals;
 use super::impacts::ImpactBuffer;
 use super::segments::{Finished, SegmentSettings};
 use super::splice::{copy_component, splice_field};
-use crate::SparseVector;
 use crate::bounds::{EXTENSION, bounds_plugin};
 use crate::reorder::bisect;
+use crate::vector::VectorParts;
 
 /// Builds a segment in memory: Tantivy's own writer indexes every other field into a scratch
 /// directory, the impacts are collected beside it, and [`finish`](SegmentBuilder::finish)
@@ -65,7 +65,7 @@ impl SegmentBuilder {
     pub(crate) fn push(
         &mut self,
         document: TantivyDocument,
-        vector: &SparseVector,
+        vector: VectorParts<'_>,
     ) -> tantivy::Result<()> {
         // The stamp is the document's number; `finalize` returns the stamps in the order of
         // the segment, which an index sort may have changed.

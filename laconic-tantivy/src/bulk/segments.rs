@@ -5,7 +5,8 @@ use tantivy::{Index, TantivyDocument};
 
 use super::BulkTotals;
 use super::segment::SegmentBuilder;
-use crate::{LaconicField, SparseVector};
+use crate::LaconicField;
+use crate::vector::VectorParts;
 
 /// A segment whose files are written.
 pub(crate) struct Finished {
@@ -43,7 +44,7 @@ impl Segments {
     pub(crate) fn push(
         &mut self,
         document: TantivyDocument,
-        vector: &SparseVector,
+        vector: VectorParts<'_>,
         taken: usize,
     ) -> tantivy::Result<Option<Finished>> {
         let mut segment = match self.segment.take() {

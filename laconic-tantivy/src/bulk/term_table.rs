@@ -213,7 +213,7 @@ mod tests {
             let text = format!("b{term}and more than sixteen bytes");
             let place = 1..1 + term.len();
             assert_eq!(table.number(text.as_bytes(), place.clone()), id, "{term}");
-            let text = text[..place.end].as_bytes();
+            let text = &text.as_bytes()[..place.end];
             assert_eq!(table.number(text, place), id, "{term}");
         }
         assert_eq!(table.len(), expected.len());

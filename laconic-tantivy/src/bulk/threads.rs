@@ -1,4 +1,5 @@
-//! [`Threads`]: several segments under construction at a time, each on a thread of its own.
+//! [`Threads`]: several segments under construction at a time, one by the caller's thread and each
+//! of the others by a thread of its own.
 //!
 //! Documents are dealt in batches, in turn, so that what a segment holds depends on the documents
 //! and the budget alone. A thread that fails says so and ends; the next call meets the error.
@@ -6,22 +7,15 @@
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
-use tantivy::schema::Value;
 use tantivy::{TantivyDocument, TantivyError};
 
+use super::batch::{BATCH_BYTES, Batch, BatchSize};
 use super::segments::{Finished, SegmentSettings, Segments};
-use crate::SparseVector;
-
-/// A batch has at most so many documents,
-const BATCH_DOCS: usize = 64;
-/// and ends with the one that makes it larger than this many bytes.
-const BATCH_BYTES: usize = 128 << 10;
+use crate::vector::VectorParts;
 
 /// Bytes of the batches that a thread causes to be held: one collected, one waiting, and one in
-/// work.
-pub(crate) const BATCHES_BYTES: usize = 3 * BATCH_BYTES;
-
-type Batch = Vec<(TantivyDocument, SparseVector)>;
+/// work, in buffers that double as they grow.
+pub(crate) const BATCHES_BYTES: usize = 2 * 3 * BATCH_BYTES;
 
 enum Order {
     Add(Batch),
@@ -35,13 +29,15 @@ enum Report {
 }
 
 pub(crate) struct Threads {
+    own: Segments,
     orders: Vec<SyncSender<Order>>,
     reports: Receiver<tantivy::Result<Report>>,
     handles: Vec<JoinHandle<()>>,
+    /// Of the turn's documents, those that are not the caller's.
     batch: Batch,
-    batch_bytes: usize,
-    /// Whose turn it is.
-    next: usize,
+    size: BatchSize,
+    /// Whose turn it is: 0 is the caller's, then come the threads.
+    turn: usize,
 }
 
 impl Threads {
@@ -49,14 +45,15 @@ impl Threads {
     pub(crate) fn start(n_threads: usize, settings: &SegmentSettings) -> tantivy::Result<Threads> {
         let (report, reports) = channel();
         let mut threads = Threads {
+            own: Segments::new(settings.clone()),
             orders: Vec::new(),
             reports,
             handles: Vec::new(),
-            batch: Vec::new(),
-            batch_bytes: 0,
-            next: 0,
+            batch: Batch::default(),
+            size: BatchSize::default(),
+            turn: 0,
         };
-        for number in 0..n_threads {
+        for number in 1..n_threads {
             let (order, orders) = sync_channel(1);
             let (settings, report) = (settings.clone(), report.clone());
             let handle = std::thread::Builder::new()
@@ -69,19 +66,25 @@ impl Threads {
         Ok(threads)
     }
 
-    /// Adds a document; returns segments that have been finished since the last call.
+    /// Adds a document; returns segments that have been finished since the last call. `taken`
+    /// bytes of the memory are in use elsewhere, beyond what the threads were told to leave.
     pub(crate) fn push(
         &mut self,
         document: TantivyDocument,
-        vector: &SparseVector,
+        vector: VectorParts<'_>,
+        taken: usize,
     ) -> tantivy::Result<Vec<Finished>> {
-        self.batch_bytes += weight(&document) + vector.mem_usage();
-        self.batch.push((document, vector.clone()));
-        if self.batch.len() < BATCH_DOCS && self.batch_bytes < BATCH_BYTES {
-            return Ok(Vec::new());
-        }
-        self.deal()?;
+        self.size.add(&document, vector);
         let mut finished = Vec::new();
+        if self.turn == 0 {
+            finished.extend(self.own.push(document, vector, taken)?);
+        } else {
+            self.batch.push(document, vector);
+        }
+        if !self.size.is_full() {
+            return Ok(finished);
+        }
+        self.end_turn()?;
         while let Ok(report) = self.reports.try_recv() {
             if let Report::Finished(segment) = report? {
                 finished.push(segment);
@@ -92,12 +95,12 @@ impl Threads {
 
     /// Ends all segments under construction, and returns those not returned yet.
     pub(crate) fn finish(&mut self) -> tantivy::Result<Vec<Finished>> {
-        self.deal()?;
-        self.next = 0;
+        self.end_turn()?;
+        self.turn = 0;
         for number in 0..self.orders.len() {
             self.send(number, Order::Finish)?;
         }
-        let mut finished = Vec::new();
+        let mut finished: Vec<_> = self.own.finish()?.into_iter().collect();
         let mut n_idle = 0;
         while n_idle < self.orders.len() {
             match self.reports.recv().map_err(|_| ended())?? {
@@ -108,15 +111,15 @@ impl Threads {
         Ok(finished)
     }
 
-    fn deal(&mut self) -> tantivy::Result<()> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        self.batch_bytes = 0;
+    fn end_turn(&mut self) -> tantivy::Result<()> {
+        self.size = BatchSize::default();
+        let thread = self.turn.checked_sub(1);
+        self.turn = (self.turn + 1) % (1 + self.orders.len());
         let batch = std::mem::take(&mut self.batch);
-        let number = self.next;
-        self.next = (number + 1) % self.orders.len();
-        self.send(number, Order::Add(batch))
+        match thread {
+            Some(number) if !batch.is_empty() => self.send(number, Order::Add(batch)),
+            _ => Ok(()),
+        }
     }
 
     /// A thread that takes no orders has reported why, unless it panicked.
@@ -174,11 +177,12 @@ fn work(mut segments: Segments, orders: &Receiver<Order>, reporter: &Reporter) {
 fn obey(segments: &mut Segments, order: Order, reporter: &Reporter) -> tantivy::Result<()> {
     match order {
         Order::Add(batch) => {
-            for (document, vector) in batch {
-                if let Some(finished) = segments.push(document, &vector, 0)? {
+            batch.into_each(|document, vector| {
+                if let Some(finished) = segments.push(document, vector, 0)? {
                     reporter.tell(Ok(Report::Finished(finished)));
                 }
-            }
+                tantivy::Result::Ok(())
+            })?;
         }
         Order::Finish => {
             if let Some(finished) = segments.finish()? {
@@ -188,32 +192,4 @@ fn obey(segments: &mut Segments, order: Order, reporter: &Reporter) -> tantivy::
         }
     }
     Ok(())
-}
-
-/// About how many bytes a document takes.
-fn weight(document: &TantivyDocument) -> usize {
-    document
-        .field_values()
-        .map(|(_, value)| weight_of_value(value))
-        .sum()
-}
-
-fn weight_of_value<'a>(value: impl Value<'a>) -> usize {
-    const NODE: usize = 16;
-    if let Some(text) = value.as_str() {
-        return NODE + text.len();
-    }
-    if let Some(bytes) = value.as_bytes() {
-        return NODE + bytes.len();
-    }
-    if let Some(values) = value.as_array() {
-        return NODE + values.map(weight_of_value).sum::<usize>();
-    }
-    match value.as_object() {
-        Some(entries) => {
-            let entries = entries.map(|(key, value)| NODE + key.len() + weight_of_value(value));
-            NODE + entries.sum::<usize>()
-        }
-        None => NODE,
-    }
 }
