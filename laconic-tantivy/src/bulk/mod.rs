@@ -37,6 +37,9 @@ const IDS_SHARE: usize = 8;
 /// Adds documents with vectors to an index: the same postings as the tokenizer makes, many
 /// times faster.
 ///
+/// A segment that fills the memory is written, and the next one begun: that is how the writer
+/// spills. [`optimize`](crate::optimize), or a merge, makes one of several.
+///
 /// Holds Tantivy's writer lock. Documents become visible at [`commit`](BulkWriter::commit), all
 /// or none. After an error the writer refuses everything but
 /// [`rollback`](BulkWriter::rollback); the last commit is untouched.
@@ -113,7 +116,8 @@ impl BulkWriter {
     /// A writer for `field` of `index`. `vectors_of` states which model makes the vectors,
     /// `memory_budget` bounds the bytes held, which those needed to finish a segment belong to: a
     /// segment ends before they exceed it. What a single document takes may, and Tantivy's merges
-    /// in the background come on top, as does the index if it is in memory.
+    /// in the background come on top, as do the ids deleted or replaced since the last commit, and
+    /// the index if it is in memory.
     ///
     /// # Errors
     /// `is_mismatch` when the field was built with another model, `is_busy` when another writer
