@@ -16,7 +16,6 @@ mod plugin;
 mod reader;
 mod term_lookup;
 
-use builder::BoundsBuilder;
 pub(crate) use check::check_bounds;
 pub use plugin::BoundsPlugin;
 pub(crate) use plugin::{

@@ -8,14 +8,15 @@ use std::sync::Arc;
 use tantivy::directory::{CompositeWrite, WritePtr};
 use tantivy::index::SegmentComponent;
 use tantivy::indexer::doc_id_mapping::DocIdMapping;
+use tantivy::postings::TermInfo;
 use tantivy::schema::document::ErasedDocument;
 use tantivy::schema::{Field, Schema};
 use tantivy::{
-    DocId, Index, PluginMergeContext, PluginWriter, PluginWriterContext, Segment, SegmentPlugin,
-    SegmentReader,
+    DocId, Index, InvertedIndexReader, PluginMergeContext, PluginWriter, PluginWriterContext,
+    Segment, SegmentPlugin, SegmentReader,
 };
 
-use super::BoundsBuilder;
+use super::builder::{BoundsBuilder, RowList};
 use super::term_lookup::{TermLookupBuilder, TermPlace};
 use crate::LaconicField;
 use crate::postings::{Cursor, FieldReader};
@@ -203,8 +204,13 @@ impl FieldBounds {
         self.lookup.add(term, place);
     }
 
-    fn write(self, field: Field, composite: &mut CompositeWrite<WritePtr>) -> tantivy::Result<()> {
-        self.bounds.write(composite.for_field(field))?;
+    fn write(
+        self,
+        field: Field,
+        composite: &mut CompositeWrite<WritePtr>,
+        visit_list: impl FnMut(&RowList, &mut dyn FnMut(DocId, u8)) -> tantivy::Result<()>,
+    ) -> tantivy::Result<()> {
+        self.bounds.write(composite.for_field(field), visit_list)?;
         let section = composite.for_field_with_idx(field, LOOKUP_SECTION);
         Ok(self
             .lookup
@@ -235,47 +241,91 @@ impl BoundsPlugin {
     ) -> tantivy::Result<()> {
         let fields = LaconicField::all(&segment.schema()).map_err(into_tantivy)?;
         let is_known = |field: &LaconicField| known.iter().any(|(f, _)| *f == field.field());
-        if !fields.iter().all(is_known) {
-            let reader = SegmentReader::open(segment)?;
-            for field in &fields {
-                if known.iter().all(|(f, _)| *f != field.field()) {
-                    known.push((field.field(), self.read_bounds(&reader, field)?));
-                }
-            }
-        }
-        known.sort_by_key(|(field, _)| *field);
+        // Opened before the component is there, which they would take for a damaged one.
+        let to_read = match fields.iter().all(is_known) {
+            true => Vec::new(),
+            false => ListReader::open_all(segment, &fields)?,
+        };
         let component = SegmentComponent::Custom(EXTENSION.to_owned());
         let mut composite = CompositeWrite::wrap(segment.open_write(component)?);
-        for (field, bounds) in known {
-            bounds.write(field, &mut composite)?;
+        for (place, field) in fields.iter().enumerate() {
+            let field = field.field();
+            match known.iter().position(|(known, _)| *known == field) {
+                Some(known_place) => {
+                    let (_, bounds) = known.swap_remove(known_place);
+                    // These are held whole.
+                    bounds.write(field, &mut composite, |_, _| Ok(()))?;
+                }
+                None => self.copy_bounds(&to_read[place], segment, field, &mut composite)?,
+            }
         }
         Ok(composite.close()?)
     }
 
-    fn read_bounds(
+    /// Reads the lists of a field and writes their bounds.
+    fn copy_bounds(
         self,
-        reader: &SegmentReader,
-        field: &LaconicField,
-    ) -> tantivy::Result<FieldBounds> {
-        let (field_reader, inverted_index) = FieldReader::open(reader, field.field())?;
-        let mut field_bounds = self.field_bounds(reader.max_doc());
-        let mut terms = inverted_index.terms().stream()?;
+        lists: &ListReader,
+        segment: &Segment,
+        field: Field,
+        composite: &mut CompositeWrite<WritePtr>,
+    ) -> tantivy::Result<()> {
+        let mut field_bounds = self.field_bounds(segment.meta().max_doc());
+        field_bounds.bounds = field_bounds.bounds.bounded();
+        let mut terms = lists.inverted_index.terms().stream()?;
         while terms.advance() {
             let info = terms.value();
             let bounds = &mut field_bounds.bounds;
             let mut row = None;
             if bounds.wants(info.doc_freq) {
-                let list = field_reader.list(info)?;
-                let max_impact = field.identity().quantizer.max_impact();
-                Cursor::new(list, 1, max_impact).for_each(|doc, impact| {
-                    bounds.posting(doc, u8::try_from(impact).unwrap_or(u8::MAX));
-                });
+                lists.for_each_posting(info, |doc, impact| bounds.posting(doc, impact))?;
                 row = bounds.finish_row(info.doc_freq, &info.postings_range);
             }
             let place = info.postings_range.clone();
             field_bounds.add_place(terms.key(), info.doc_freq, place, row);
         }
-        Ok(field_bounds)
+        field_bounds.write(field, composite, |list, visit| {
+            let info = TermInfo {
+                doc_freq: list.doc_freq,
+                postings_range: list.postings.clone(),
+                positions_range: 0..0,
+            };
+            lists.for_each_posting(&info, visit)
+        })
+    }
+}
+
+/// Reads the posting lists of one field.
+struct ListReader {
+    field_reader: Arc<FieldReader>,
+    inverted_index: Arc<InvertedIndexReader>,
+    max_impact: u8,
+}
+
+impl ListReader {
+    fn open_all(segment: &Segment, fields: &[LaconicField]) -> tantivy::Result<Vec<ListReader>> {
+        let reader = SegmentReader::open(segment)?;
+        let open = |field: &LaconicField| {
+            let (field_reader, inverted_index) = FieldReader::open(&reader, field.field())?;
+            Ok(ListReader {
+                field_reader,
+                inverted_index,
+                max_impact: field.identity().quantizer.max_impact(),
+            })
+        };
+        fields.iter().map(open).collect()
+    }
+
+    fn for_each_posting(
+        &self,
+        info: &TermInfo,
+        mut visit: impl FnMut(DocId, u8),
+    ) -> tantivy::Result<()> {
+        let list = self.field_reader.list(info)?;
+        Cursor::new(list, 1, self.max_impact).for_each(|doc, impact| {
+            visit(doc, u8::try_from(impact).unwrap_or(u8::MAX));
+        });
+        Ok(())
     }
 }
 
