@@ -32,6 +32,16 @@ pub struct SparseVector {
     weights: Vec<f32>,
 }
 
+/// A vector's memory, for loops over all postings of a collection.
+#[derive(Clone, Copy)]
+pub(crate) struct VectorParts<'a> {
+    /// All terms, one behind the other.
+    pub(crate) text: &'a [u8],
+    /// Where each term ends.
+    pub(crate) ends: &'a [u32],
+    pub(crate) weights: &'a [f32],
+}
+
 impl SparseVector {
     /// Builds a vector from (term, term weight) pairs in any order.
     ///
@@ -92,6 +102,15 @@ impl SparseVector {
     /// Terms with their weights, in byte order of the terms.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, f32)> + Clone {
         (0..self.len()).map(|idx| (self.term(idx), self.weights[idx]))
+    }
+
+    /// The vector as it lies in memory.
+    pub(crate) fn parts(&self) -> VectorParts<'_> {
+        VectorParts {
+            text: self.text.as_bytes(),
+            ends: &self.ends,
+            weights: &self.weights,
+        }
     }
 
     fn term(&self, idx: usize) -> &str {

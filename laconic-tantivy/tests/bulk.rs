@@ -10,6 +10,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 use common::{
@@ -29,8 +30,8 @@ use tantivy::schema::{
     Schema, TEXT, Value,
 };
 use tantivy::{
-    DateTime, DocSet, Index, IndexSettings, IndexSortByField, Order, SegmentReader, TERMINATED,
-    TantivyDocument, Term, doc,
+    DateTime, DocAddress, DocSet, Document, Index, IndexSettings, IndexSortByField, Order,
+    SegmentReader, TERMINATED, TantivyDocument, Term, doc,
 };
 
 /// Every kind of field that Tantivy has, the laconic one among them.
@@ -297,12 +298,12 @@ fn expected_scores<'a>(
         .collect()
 }
 
-/// The budget counts the impacts and what the other fields take, of which Tantivy says that it
-/// is 10 MB before the first document.
+/// The budget counts the impacts and what the other fields take, which is 10 MB before the first
+/// document.
 #[test]
 fn a_full_budget_ends_the_segment() {
-    let budgeted = |index: &Index, laconic: &LaconicField| {
-        BulkWriter::new(index, laconic, None, 20_000_000)
+    let budgeted = |index: &Index, laconic: &LaconicField, budget| {
+        BulkWriter::new(index, laconic, None, budget)
             .unwrap()
             .without_merges()
     };
@@ -314,7 +315,7 @@ fn a_full_budget_ends_the_segment() {
             vector((0..512).map(|_| (format!("t{}", rng.below(30_000)), 0.1 + 3.0 * rng.unit())))
         })
         .collect();
-    let mut writer = budgeted(&index, &fields.laconic);
+    let mut writer = budgeted(&index, &fields.laconic, 23_000_000);
     for (ord, vector) in (0..).zip(&vectors) {
         writer.add(fields.document(ord), vector).unwrap();
     }
@@ -331,7 +332,7 @@ fn a_full_budget_ends_the_segment() {
     let blob = builder.add_bytes_field("blob", STORED);
     let laconic = LaconicField::add_to(&mut builder, "laconic", Identity::default());
     let index = Index::create_in_ram(builder.build());
-    let mut writer = budgeted(&index, &laconic);
+    let mut writer = budgeted(&index, &laconic, 60_000_000);
     for _ in 0..64 {
         let noise: Vec<u8> = (0..1 << 17)
             .flat_map(|_| rng.next().to_le_bytes())
@@ -346,6 +347,177 @@ fn a_full_budget_ends_the_segment() {
         (3..=16).contains(&segments),
         "64 MiB stored in {segments} segments"
     );
+}
+
+/// Threads change how many segments there are, and nothing else.
+#[test]
+fn threads_write_the_same_documents() {
+    let fields = Fields::with_bits(8);
+    let mut rng = Rng(17);
+    let mut one = || vector((0..200).map(|_| (format!("t{}", rng.below(9_000)), 3.0 * rng.unit())));
+    let vectors: Vec<SparseVector> = (0..6_000).map(|_| one()).collect();
+    let query = vector((0..50).map(|n| (format!("t{}", n * 101), 1.0)));
+    // Every third of the first 3,000 documents is replaced by a later one.
+    let is_replaced = |ord: u64| ord < 3_000 && ord.is_multiple_of(3);
+    let kept = (0..).zip(&vectors).filter(|(ord, _)| !is_replaced(*ord));
+    let expected = expected_scores(kept, &fields.laconic, &query);
+    for n_threads in [1, 2, 3, 5] {
+        let index = fields.create(RamDirectory::create());
+        let budget = 5 * (MIN_MEMORY_BUDGET + 2_000_000);
+        let mut writer = BulkWriter::new(&index, &fields.laconic, None, budget)
+            .unwrap()
+            .without_merges()
+            .with_threads(n_threads);
+        for (ord, vector) in (0..).zip(&vectors) {
+            match ord {
+                0..3_000 => writer.add(fields.document(ord), vector),
+                _ if is_replaced(ord - 3_000) => {
+                    let id = fields.id_term(ord - 3_000);
+                    writer.replace(id, fields.document(ord), vector)
+                }
+                _ => writer.replace(fields.id_term(ord), fields.document(ord), vector),
+            }
+            .unwrap();
+        }
+        writer.commit(None).unwrap();
+        assert_eq!(writer.totals().documents, 6_000);
+        let segments = index.searchable_segment_ids().unwrap().len();
+        assert_eq!(writer.totals().segments as usize, segments);
+        assert!(segments >= 2 * n_threads, "{segments} segments");
+        assert_eq!(scores(&index, &fields.laconic, &query), expected);
+        assert_clean(&index);
+    }
+}
+
+/// Every kind of field follows its document into the new order.
+#[test]
+fn reordering_changes_the_order_and_nothing_else() {
+    let everything = Everything::new();
+    // Two topics, in turn.
+    let vectors: Vec<_> = (0..400u64)
+        .map(|n| {
+            let terms = (0..12).map(|i| format!("topic{}term{}", n % 2, (n / 2 + i) % 30));
+            vector(terms.map(|term| (term, 0.1 + (n % 40) as f32 / 20.0)))
+        })
+        .collect();
+    let write = |reorder: bool, n_threads| {
+        let index = everything.create();
+        let budget = 4 * MIN_MEMORY_BUDGET;
+        let mut writer = BulkWriter::new(&index, &everything.laconic, None, budget)
+            .unwrap()
+            .without_merges()
+            .with_threads(n_threads);
+        if reorder {
+            writer = writer.with_reordering().unwrap();
+        }
+        for (n, vector) in (0..).zip(&vectors) {
+            writer.add(everything.document(n), vector).unwrap();
+        }
+        writer.commit(None).unwrap();
+        assert_clean(&index);
+        index
+    };
+    let plain = write(false, 1);
+    for n_threads in [1, 2] {
+        let reordered = write(true, n_threads);
+        assert_eq!(
+            documents_by_number(&everything, &reordered),
+            documents_by_number(&everything, &plain)
+        );
+        let reader = searcher(&reordered);
+        let numbers = reader
+            .segment_reader(0)
+            .fast_fields()
+            .u64("number")
+            .unwrap();
+        let n_docs = reader.segment_reader(0).max_doc();
+        let parity = |doc| numbers.first(doc).unwrap().isqrt() % 2;
+        let changes = (1..n_docs)
+            .filter(|&doc| parity(doc) != parity(doc - 1))
+            .count();
+        assert!(changes < 40, "{changes} changes of topic");
+    }
+}
+
+/// For each document by its number: what is stored of it, its terms in every indexed field with
+/// frequencies, and its values in the fast fields.
+fn documents_by_number(everything: &Everything, index: &Index) -> BTreeMap<u64, Vec<String>> {
+    let mut documents: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+    let searcher = searcher(index);
+    for (ord, reader) in (0..).zip(searcher.segment_readers()) {
+        let fast = reader.fast_fields();
+        let numbers = fast.u64("number").unwrap();
+        let number = |doc| numbers.first(doc).unwrap();
+        for doc in 0..reader.max_doc() {
+            let stored: TantivyDocument = searcher.doc(DocAddress::new(ord, doc)).unwrap();
+            let entry = documents.entry(number(doc)).or_default();
+            entry.push(stored.to_json(&everything.schema));
+            let column = fast.str("words").unwrap().unwrap();
+            let mut words = String::new();
+            for ord in column.term_ords(doc) {
+                column.ord_to_str(ord, &mut words).unwrap();
+            }
+            entry.push(format!(
+                "{:?} {:?} {:?} {:?} {:?}",
+                fast.f64("real").unwrap().first(doc),
+                fast.bool("flag").unwrap().first(doc),
+                fast.date("date").unwrap().first(doc),
+                fast.ip_addr("ip").unwrap().first(doc),
+                words,
+            ));
+        }
+        for (field, entry) in everything.schema.fields().filter(|(_, e)| e.is_indexed()) {
+            let option = match entry.name() {
+                "json" => IndexRecordOption::WithFreqs,
+                _ => entry.field_type().get_index_record_option().unwrap(),
+            };
+            let norms = reader.get_fieldnorms_reader(field).ok();
+            for (term, _, postings) in postings_of(reader, field, option) {
+                for (doc, freq, positions) in postings {
+                    let norm = norms.as_ref().map(|norms| norms.fieldnorm(doc));
+                    let posting =
+                        format!("{} {term:?} {freq} {positions:?} {norm:?}", entry.name());
+                    documents.get_mut(&number(doc)).unwrap().push(posting);
+                }
+            }
+        }
+    }
+    documents
+}
+
+#[test]
+fn a_thread_that_fails_is_reported() {
+    let fields = Fields::with_bits(8);
+    let index = fields.create(RamDirectory::create());
+    let mut writer = BulkWriter::new(&index, &fields.laconic, None, 4 * MIN_MEMORY_BUDGET)
+        .unwrap()
+        .with_threads(2);
+    let one = vector([("a", 1.0)]);
+    writer.add(fields.document(0), &one).unwrap();
+    writer.commit(None).unwrap();
+    for ord in 1..65 {
+        writer.add(fields.document(ord), &one).unwrap();
+    }
+    let fault = (0..10_000)
+        .map(|_| writer.add(doc!(fields.ord => "not a number"), &one))
+        .find_map(Result::err)
+        .expect("reported long before the commit");
+    assert!(fault.to_string().contains("ord"), "{fault}");
+    assert!(writer.commit(None).is_err());
+    writer.rollback().unwrap();
+    // The first batch stays here.
+    for ord in 1..65 {
+        writer.add(fields.document(ord), &one).unwrap();
+    }
+    writer
+        .add(doc!(fields.ord => "not a number"), &one)
+        .unwrap();
+    assert!(writer.commit(None).is_err(), "reported by the commit");
+    writer.rollback().unwrap();
+    writer.add(fields.document(3), &one).unwrap();
+    writer.commit(None).unwrap();
+    assert_eq!(live_ords(&index), [0, 3].into());
+    assert_clean(&index);
 }
 
 #[test]

@@ -27,14 +27,20 @@ type Contents = (Option<String>, BTreeMap<u64, u32>);
 struct Disk {
     fields: Fields,
     directory: FaultyDirectory,
+    n_threads: usize,
 }
 
 impl Disk {
     /// An index with one commit, two segments and a delete.
     fn new() -> Disk {
+        Disk::with_threads(1)
+    }
+
+    fn with_threads(n_threads: usize) -> Disk {
         let disk = Disk {
             fields: Fields::with_bits(8),
             directory: FaultyDirectory::new(),
+            n_threads,
         };
         let index = disk.fields.create(disk.directory.clone());
         let mut writer = disk.writer(&index).unwrap();
@@ -52,8 +58,9 @@ impl Disk {
     }
 
     fn writer(&self, index: &Index) -> Result<BulkWriter, Error> {
-        let writer = BulkWriter::new(index, &self.fields.laconic, None, MIN_MEMORY_BUDGET)?;
-        Ok(writer.without_merges())
+        let budget = self.n_threads * MIN_MEMORY_BUDGET + (4 << 20);
+        let writer = BulkWriter::new(index, &self.fields.laconic, None, budget)?;
+        Ok(writer.without_merges().with_threads(self.n_threads))
     }
 
     fn add(&self, writer: &mut BulkWriter, ords: std::ops::Range<u64>) -> Result<(), Error> {
@@ -138,8 +145,16 @@ enum Recovery {
 }
 
 /// Runs the session under `fault`, then again without. Returns whether the fault occurred.
-fn disturbed(fault: Fault, recovery: Recovery, (before, after): &(Contents, Contents)) -> bool {
-    let disk = Disk::new();
+fn disturbed(fault: Fault, recovery: Recovery, contents: &(Contents, Contents)) -> bool {
+    disturbed_on(&Disk::new(), fault, recovery, contents)
+}
+
+fn disturbed_on(
+    disk: &Disk,
+    fault: Fault,
+    recovery: Recovery,
+    (before, after): &(Contents, Contents),
+) -> bool {
     disk.directory.arm(fault);
     let mut writer = disk.open().and_then(|index| disk.writer(&index)).ok();
     let session = |writer: &mut BulkWriter| disk.session(writer).map_err(|e| e.to_string());
@@ -154,7 +169,7 @@ fn disturbed(fault: Fault, recovery: Recovery, (before, after): &(Contents, Cont
         Err(_) => assert!(found == *before || found == *after, "{fault:?}: {found:?}"),
     }
     assert!(failed || result.is_ok(), "{fault:?}: {result:?}");
-    recover(&disk, writer, recovery, found == *after);
+    recover(disk, writer, recovery, found == *after);
     assert_eq!(&disk.contents(), after, "{fault:?}, {recovery:?}");
     disk.assert_no_leftovers();
     failed
@@ -195,6 +210,18 @@ fn the_nth_operation_fails() {
     let n = (1..).take_while(fails).count();
     println!("{n} operations failed in turn");
     assert!(n > 50, "only {n} operations can fail");
+}
+
+/// The session on two threads: an error on one of them reaches the caller.
+#[test]
+fn the_nth_operation_fails_on_a_thread() {
+    let contents = undisturbed();
+    let fails = |n: &u64| {
+        let disk = Disk::with_threads(2);
+        disturbed_on(&disk, Fault::AtCall(*n), recovery(*n), &contents)
+    };
+    let n = (1..).step_by(5).take_while(fails).count();
+    assert!(n > 10, "only {n} operations were tried");
 }
 
 #[test]

@@ -58,6 +58,8 @@ struct World {
     directory: RamDirectory,
     writer: Option<BulkWriter>,
     merges: bool,
+    /// Of the next writers.
+    n_threads: usize,
     next_ord: u64,
     committed: Documents,
     pending: Documents,
@@ -84,6 +86,7 @@ impl World {
             directory,
             writer: None,
             merges: true,
+            n_threads: 1,
             next_ord: 0,
             committed: Documents::new(),
             pending: Documents::new(),
@@ -101,8 +104,10 @@ impl World {
     fn writer(&mut self) -> &mut BulkWriter {
         if self.writer.is_none() {
             let index = self.index();
-            let writer =
-                BulkWriter::new(&index, &self.fields.laconic, None, MIN_MEMORY_BUDGET).unwrap();
+            let budget = 4 * MIN_MEMORY_BUDGET;
+            let writer = BulkWriter::new(&index, &self.fields.laconic, None, budget)
+                .unwrap()
+                .with_threads(self.n_threads);
             self.writer = Some(if self.merges {
                 writer
             } else {
@@ -163,6 +168,7 @@ impl World {
             Operation::Reopen { merges } => {
                 self.close();
                 self.merges = *merges;
+                self.n_threads = 1 + self.n_threads % 3;
             }
             Operation::MergeAll => {
                 self.close();
@@ -202,8 +208,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(cases(60)))]
 
     #[test]
-    fn operations_match_a_plain_list(operations in prop::collection::vec(operation(), 1..60)) {
+    fn operations_match_a_plain_list(
+        operations in prop::collection::vec(operation(), 1..60),
+        n_threads in 1usize..4,
+    ) {
         let mut world = World::new();
+        world.n_threads = n_threads;
         for operation in &operations {
             world.run(operation);
             if !matches!(operation, Operation::Add(_) | Operation::Replace(_)) {

@@ -901,8 +901,8 @@ fn help_of_every_sub_command_names_its_flags() {
         (
             "index",
             "--index --docs --model --tokenizer --set --vectors --vector-scale --vectors-model \
-             --allow-missing-vectors --bits --skip-invalid --max-line --memory --commit-every \
-             --no-resume",
+             --allow-missing-vectors --bits --skip-invalid --max-line --memory --threads --reorder \
+             --commit-every --no-resume",
         ),
         (
             "search",

@@ -78,6 +78,36 @@ fn finds_the_same_in_one_smaller_segment() {
     assert_eq!(hits(&scratch, "idx"), before);
 }
 
+/// `index` with threads and reordering finds what it finds without.
+#[test]
+fn indexing_in_another_way_finds_the_same() {
+    let (scratch, _) = three_segments();
+    let expected = hits(&scratch, "idx");
+    for (n, option) in [
+        "--reorder",
+        "--threads 2 --memory 64",
+        "--reorder --threads 3",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let index = format!("idx{n}");
+        scratch
+            .laconic(&format!(
+                "index --index {index} --docs docs.jsonl --vectors vectors.jsonl {option}"
+            ))
+            .succeeds();
+        assert_eq!(hits(&scratch, &index), expected, "{option}");
+        let check = json(&scratch, &format!("check --index {index}"));
+        assert_eq!(check["clean"], true, "{check}");
+    }
+    scratch
+        .laconic("index --index bm25 --docs docs.jsonl --threads 2")
+        .succeeds();
+    let refused = scratch.laconic("index --index none --docs docs.jsonl --reorder");
+    refused.fails(2, &["--reorder"]);
+}
+
 #[test]
 fn says_what_it_cannot_do() {
     let (scratch, _) = three_segments();

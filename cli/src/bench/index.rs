@@ -18,8 +18,8 @@ use super::collection::Collection;
 use super::real;
 use crate::terminal::{note, progress};
 
-/// Memory for the segment under construction: five bytes a posting, so a segment holds at least
-/// four million documents of two hundred terms.
+/// Memory for the segment under construction: six bytes a posting, so a segment holds at least
+/// three million documents of two hundred terms.
 const MEMORY_BUDGET: usize = 4 << 30;
 
 /// Written last: a folder that has it holds a whole index.

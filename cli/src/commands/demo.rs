@@ -16,7 +16,7 @@ use crate::collection::{DEFAULT_LINE_LIMIT, LineReader};
 use crate::corpus::Corpus;
 use crate::encoding;
 use crate::eval::{Metrics, Qrels, evaluate};
-use crate::indexing::{IndexJob, IndexReport, VectorSource, open_or_create};
+use crate::indexing::{IndexJob, IndexReport, SegmentOptions, VectorSource, open_or_create};
 use crate::retrieval::{Mode, Question, Retriever, read_queries};
 use crate::terminal::{Ending, note, print, progress};
 
@@ -91,7 +91,11 @@ fn index(dir: &Path, docs: &Path, checkpoint: &Path, global: &Global) -> Result<
         vectors,
         skip_invalid: false,
         line_limit: DEFAULT_LINE_LIMIT,
-        memory_budget: 256 << 20,
+        segments: SegmentOptions {
+            memory_budget: 256 << 20,
+            n_threads: 1,
+            reorder: false,
+        },
         commit_every: Duration::MAX,
         resume: false,
         progress: &mut |n_documents| bar.set_position(n_documents),

@@ -8,10 +8,11 @@ use clap::Args;
 use laconic_tantivy::{Identity, ImpactQuantizer, QuantizationLoss};
 
 use super::Global;
+use super::optimize::parse_threads;
 use super::options::{ModelOptions, given_model, vector_scale};
 use crate::collection::{self, DEFAULT_LINE_LIMIT, LineReader, VectorScale};
-use crate::indexing::{IndexJob, IndexReport, VectorSource, open_or_create};
-use crate::terminal::{BusyError, Ending, note, progress};
+use crate::indexing::{IndexJob, IndexReport, SegmentOptions, VectorSource, open_or_create};
+use crate::terminal::{BusyError, Ending, UsageError, note, progress};
 
 /// Index documents with their learned-sparse vectors, beside BM25
 ///
@@ -56,9 +57,16 @@ pub(crate) struct Index {
     #[arg(long, value_name = "MIB", default_value_t = DEFAULT_LINE_LIMIT >> 20,
           value_parser = parse_mebibytes)]
     max_line: usize,
-    /// Memory for the segment under construction, in MiB
+    /// Memory for the segments under construction, in MiB; a segment that fills it is written
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = parse_memory)]
     memory: usize,
+    /// Threads that build segments, beside those that read and encode
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_threads)]
+    threads: usize,
+    /// Bring documents with similar vectors next to each other in every segment written, which
+    /// makes search faster; `laconic optimize` does so for the index as a whole
+    #[arg(long)]
+    reorder: bool,
     /// Seconds between commits
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = parse_seconds)]
     commit_every: f64,
@@ -79,8 +87,8 @@ fn parse_memory(text: &str) -> Result<usize, String> {
     let mebibytes = text
         .parse::<usize>()
         .ok()
-        .filter(|n| (16..=1024).contains(n));
-    mebibytes.ok_or_else(|| "a whole number from 16 to 1024 is needed".to_owned())
+        .filter(|n| (20..=1 << 20).contains(n));
+    mebibytes.ok_or_else(|| "a whole number from 20 to 1048576 is needed".to_owned())
 }
 
 fn parse_seconds(text: &str) -> Result<f64, String> {
@@ -95,6 +103,10 @@ impl Index {
             LineReader::open(&self.docs)?;
         }
         let vectors = self.vector_source()?;
+        if self.reorder && matches!(vectors, VectorSource::None) {
+            let message = "--reorder goes by vectors; give some with `--model` or `--vectors`";
+            return Err(UsageError(message.to_owned()).into());
+        }
         let corpus = open_or_create(&self.index, self.identity(&vectors, global.quiet)?)?;
         let bar = progress("documents", None, global.quiet);
         let job = IndexJob {
@@ -102,7 +114,11 @@ impl Index {
             vectors,
             skip_invalid: self.skip_invalid,
             line_limit: self.max_line << 20,
-            memory_budget: self.memory << 20,
+            segments: SegmentOptions {
+                memory_budget: self.memory << 20,
+                n_threads: self.threads,
+                reorder: self.reorder,
+            },
             commit_every: Duration::from_secs_f64(self.commit_every),
             resume: !self.no_resume,
             progress: &mut |n_documents| bar.set_position(n_documents),

@@ -51,7 +51,7 @@ pub(crate) struct Optimize {
     no_reorder: bool,
 }
 
-fn parse_threads(text: &str) -> Result<usize, String> {
+pub(super) fn parse_threads(text: &str) -> Result<usize, String> {
     let threads = text.parse().ok().filter(|n| (1..=1024).contains(n));
     threads.ok_or_else(|| "a whole number from 1 to 1024 is needed".to_owned())
 }

@@ -27,6 +27,7 @@ use crate::corpus::Corpus;
 use crate::encoding;
 use crate::terminal::MismatchError;
 use resume::{InputFile, Progress};
+pub use sink::SegmentOptions;
 use sink::Sink;
 use stages::{read_documents, vectorise};
 pub(crate) use vectors::to_vector;
@@ -62,8 +63,8 @@ pub struct IndexJob<'a> {
     pub skip_invalid: bool,
     /// Longest line accepted, in bytes.
     pub line_limit: usize,
-    /// Memory for the segment under construction, in bytes.
-    pub memory_budget: usize,
+    /// How segments are written.
+    pub segments: SegmentOptions,
     /// Time between commits.
     pub commit_every: Duration,
     /// Go on behind the last committed line of an earlier, unfinished run.
@@ -146,7 +147,7 @@ impl IndexJob<'_> {
         let documents = collection::documents(lines).with_unique_ids();
         let model = self.vectors.model();
         let mut writer = Writer {
-            sink: Sink::open(corpus, model.as_ref(), self.memory_budget, committed > 0)?,
+            sink: Sink::open(corpus, model.as_ref(), self.segments, committed > 0)?,
             corpus,
             input,
             commit_every: self.commit_every,

@@ -1,11 +1,14 @@
 //! [`Sink`]: where documents go, with or without a laconic field.
 
 use anyhow::Result;
-use laconic_tantivy::{BulkWriter, ModelIdentity, SparseVector};
+use laconic_tantivy::{BulkWriter, MIN_MEMORY_BUDGET, ModelIdentity, SparseVector};
 use tantivy::{IndexWriter, TantivyDocument, Term};
 
 use super::IndexReport;
 use crate::corpus::Corpus;
+
+/// Tantivy's writer takes less than 4 GiB a thread.
+const MAX_PLAIN_MEMORY: usize = 4_000_000_000;
 
 /// A writer that replaces documents by id.
 pub(crate) enum Sink {
@@ -19,20 +22,41 @@ pub(crate) enum Sink {
     Plain(Box<IndexWriter>),
 }
 
+/// How segments are written.
+#[derive(Debug, Clone, Copy)]
+pub struct SegmentOptions {
+    /// Memory for the segments under construction, in bytes.
+    pub memory_budget: usize,
+    /// Threads that build segments.
+    pub n_threads: usize,
+    /// Bring documents with similar vectors next to each other.
+    pub reorder: bool,
+}
+
 impl Sink {
     pub(crate) fn open(
         corpus: &Corpus,
         model: Option<&ModelIdentity>,
-        memory_budget: usize,
+        options: SegmentOptions,
         is_resumed: bool,
     ) -> Result<Sink> {
         let Some(field) = corpus.laconic() else {
-            let opened = corpus.index().writer_with_num_threads(1, memory_budget);
+            // Without vectors there is no order to find.
+            let budget = options
+                .memory_budget
+                .min(options.n_threads * MAX_PLAIN_MEMORY);
+            let most = budget / MIN_MEMORY_BUDGET;
+            let n_threads = options.n_threads.min(most).max(1);
+            let opened = corpus.index().writer_with_num_threads(n_threads, budget);
             return Ok(Sink::Plain(Box::new(
                 opened.map_err(laconic_tantivy::Error::from)?,
             )));
         };
-        let writer = BulkWriter::new(corpus.index(), field, model, memory_budget)?;
+        let mut writer = BulkWriter::new(corpus.index(), field, model, options.memory_budget)?
+            .with_threads(options.n_threads);
+        if options.reorder {
+            writer = writer.with_reordering()?;
+        }
         let is_fresh = !is_resumed && corpus.searcher()?.num_docs() == 0;
         Ok(Sink::Bulk {
             writer: Box::new(writer),

@@ -12,7 +12,12 @@ use super::{BLOCK_BITS, MAGIC, ROW_LEN, SUPERBLOCK_LEVELS, n_superblocks};
 const ROW_DENSITY: u32 = 4;
 
 /// The finest level: a cell for every block.
-const FINEST: u8 = SUPERBLOCK_LEVELS as u8;
+const FINEST: u8 = 4;
+const _: () = assert!(FINEST as u32 == SUPERBLOCK_LEVELS);
+
+/// Bytes of rows that are held. What exceeds this is made a second time when it is written, from
+/// the posting lists: a merge of large segments has no memory budget to obey but a reasonable one.
+const MAX_HELD: usize = 64 << 20;
 
 /// Collects the rows of one field of one segment, terms in the order of their posting lists.
 pub(crate) struct BoundsBuilder {
@@ -25,14 +30,26 @@ pub(crate) struct BoundsBuilder {
     rows: Vec<RowEntry>,
     superblock_maxima: Vec<u8>,
     cells: Vec<u8>,
+    /// Bytes of all cells, held or not.
+    cells_len: u64,
+    max_held: usize,
+    /// `superblock_maxima` and `cells` have been dropped.
+    is_too_large: bool,
     occupied_blocks: u64,
     expected_blocks: f64,
 }
 
 struct RowEntry {
-    postings_start: u64,
+    postings: Range<usize>,
+    doc_freq: u32,
     cells_start: u64,
     level: u8,
+}
+
+/// Where a term's posting list is that has a row.
+pub(crate) struct RowList {
+    pub(crate) doc_freq: u32,
+    pub(crate) postings: Range<usize>,
 }
 
 impl BoundsBuilder {
@@ -47,9 +64,18 @@ impl BoundsBuilder {
             rows: Vec::new(),
             superblock_maxima: Vec::new(),
             cells: Vec::new(),
+            cells_len: 0,
+            max_held: usize::MAX,
+            is_too_large: false,
             occupied_blocks: 0,
             expected_blocks: 0.0,
         }
+    }
+
+    /// Holds a bounded number of bytes, and asks for the lists again when they are written.
+    pub(crate) fn bounded(mut self) -> BoundsBuilder {
+        self.max_held = MAX_HELD;
+        self
     }
 
     /// Whether a term of so many postings gets a row.
@@ -76,17 +102,30 @@ impl BoundsBuilder {
         let row = level.map(|level| {
             self.note_spread(doc_freq);
             self.rows.push(RowEntry {
-                postings_start: postings.start as u64,
-                cells_start: self.cells.len() as u64,
+                postings: postings.clone(),
+                doc_freq,
+                cells_start: self.cells_len,
                 level,
             });
-            let superblocks = self.block_maxima.superblocks();
-            self.superblock_maxima.extend(superblocks);
-            self.cells.extend(self.block_maxima.cells(level));
+            self.cells_len += self.block_maxima.cells(level).count() as u64;
+            if !self.is_too_large {
+                self.hold(level);
+            }
             self.rows.len() - 1
         });
         self.block_maxima.clear();
         row
+    }
+
+    fn hold(&mut self, level: u8) {
+        self.superblock_maxima
+            .extend(self.block_maxima.superblocks());
+        self.cells.extend(self.block_maxima.cells(level));
+        if self.superblock_maxima.len() + self.cells.len() > self.max_held {
+            self.is_too_large = true;
+            self.superblock_maxima = Vec::new();
+            self.cells = Vec::new();
+        }
     }
 
     /// Counts the blocks in which the term occurs, and in how many it would if documents came in
@@ -122,8 +161,38 @@ impl BoundsBuilder {
         (0..=FINEST).rev().find(fits)
     }
 
-    /// Bytes of the section: header, table of rows, superblocks, cells.
-    pub(crate) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    /// Writes the section: header, table of rows, superblocks, cells. `visit_list` visits the
+    /// postings of a list once more.
+    pub(crate) fn write<E: From<io::Error>>(
+        &self,
+        out: &mut impl Write,
+        mut visit_list: impl FnMut(&RowList, &mut dyn FnMut(DocId, u8)) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.write_table(out)?;
+        if !self.is_too_large {
+            out.write_all(&self.superblock_maxima)?;
+            return Ok(out.write_all(&self.cells)?);
+        }
+        let mut maxima = BlockMaxima::new(self.max_doc);
+        for with_cells in [false, true] {
+            for row in &self.rows {
+                let list = RowList {
+                    doc_freq: row.doc_freq,
+                    postings: row.postings.clone(),
+                };
+                maxima.clear();
+                visit_list(&list, &mut |doc, impact| maxima.add(doc, impact))?;
+                let bytes: Vec<u8> = match with_cells {
+                    false => maxima.superblocks().collect(),
+                    true => maxima.cells(row.level).collect(),
+                };
+                out.write_all(&bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_table(&self, out: &mut impl Write) -> io::Result<()> {
         out.write_all(&MAGIC)?;
         out.write_all(&self.max_doc.to_le_bytes())?;
         let n_rows = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
@@ -131,7 +200,7 @@ impl BoundsBuilder {
         out.write_all(&self.spread().to_le_bytes())?;
         out.write_all(&[0; 4])?;
         for row in &self.rows {
-            out.write_all(&row.postings_start.to_le_bytes())?;
+            out.write_all(&(row.postings.start as u64).to_le_bytes())?;
         }
         for row in &self.rows {
             out.write_all(&row.cells_start.to_le_bytes())?;
@@ -139,7 +208,48 @@ impl BoundsBuilder {
         for row in &self.rows {
             out.write_all(&[row.level])?;
         }
-        out.write_all(&self.superblock_maxima)?;
-        out.write_all(&self.cells)
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is not held is made again, byte for byte.
+    #[test]
+    fn rows_beyond_the_memory_are_the_same() {
+        let max_doc = 10_000;
+        let lists: Vec<Vec<(DocId, u8)>> = (1..20u32)
+            .map(|step| {
+                let docs = (step..max_doc).step_by(step as usize);
+                docs.map(|doc| (doc, doc.to_le_bytes()[0] | 1)).collect()
+            })
+            .collect();
+        let section = |max_held: usize| {
+            let mut builder = BoundsBuilder::new(max_doc, 0.5, 100);
+            builder.max_held = max_held;
+            for (number, list) in lists.iter().enumerate() {
+                list.iter()
+                    .for_each(|&(doc, impact)| builder.posting(doc, impact));
+                let doc_freq = u32::try_from(list.len()).unwrap();
+                // Where a list stands tells which it is.
+                let place = number * 100_000..number * 100_000 + 2 * list.len();
+                builder.finish_row(doc_freq, &place);
+            }
+            let mut bytes = Vec::new();
+            let visit = |list: &RowList, visit: &mut dyn FnMut(DocId, u8)| {
+                let list = &lists[list.postings.start / 100_000];
+                list.iter().for_each(|&(doc, impact)| visit(doc, impact));
+                io::Result::Ok(())
+            };
+            builder.write(&mut bytes, visit).unwrap();
+            (bytes, builder.is_too_large)
+        };
+        let (held, is_too_large) = section(usize::MAX);
+        assert!(!is_too_large && held.len() > 1000);
+        for max_held in [0, 100, 1000] {
+            assert_eq!(section(max_held), (held.clone(), true));
+        }
     }
 }

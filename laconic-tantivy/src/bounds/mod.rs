@@ -16,10 +16,11 @@ mod plugin;
 mod reader;
 mod term_lookup;
 
-use builder::BoundsBuilder;
 pub(crate) use check::check_bounds;
 pub use plugin::BoundsPlugin;
-pub(crate) use plugin::{EXTENSION, LOOKUP_SECTION, registered_plugin, write_bounds};
+pub(crate) use plugin::{
+    EXTENSION, FieldBounds, LOOKUP_SECTION, bounds_plugin, registered_plugin, write_bounds,
+};
 pub(crate) use reader::{Bounds, Row};
 pub(crate) use term_lookup::{TermLookup, TermPlace};
 

@@ -2,19 +2,21 @@
 
 use std::any::Any;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
-use tantivy::directory::CompositeWrite;
+use tantivy::directory::{CompositeWrite, WritePtr};
 use tantivy::index::SegmentComponent;
 use tantivy::indexer::doc_id_mapping::DocIdMapping;
-use tantivy::schema::Schema;
+use tantivy::postings::TermInfo;
 use tantivy::schema::document::ErasedDocument;
+use tantivy::schema::{Field, Schema};
 use tantivy::{
-    DocId, Index, PluginMergeContext, PluginWriter, PluginWriterContext, Segment, SegmentPlugin,
-    SegmentReader,
+    DocId, Index, InvertedIndexReader, PluginMergeContext, PluginWriter, PluginWriterContext,
+    Segment, SegmentPlugin, SegmentReader,
 };
 
-use super::BoundsBuilder;
+use super::builder::{BoundsBuilder, RowList};
 use super::term_lookup::{TermLookupBuilder, TermPlace};
 use crate::LaconicField;
 use crate::postings::{Cursor, FieldReader};
@@ -141,6 +143,22 @@ pub(crate) fn registered_plugin(index: &Index) -> Option<&Arc<dyn SegmentPlugin>
     plugins.find(|plugin| plugin.extensions().contains(&EXTENSION))
 }
 
+/// The plugin of an index, if it has been registered, with its options.
+pub(crate) fn bounds_plugin(segment: &Segment) -> tantivy::Result<Option<BoundsPlugin>> {
+    let Some(plugin) = registered_plugin(segment.index()) else {
+        return Ok(None);
+    };
+    let context = PluginWriterContext {
+        segment,
+        memory_budget_in_bytes: 0,
+    };
+    let writer = plugin.create_writer(&context)?;
+    Ok(writer
+        .as_any()
+        .downcast_ref()
+        .map(|writer: &BoundsWriter| writer.plugin))
+}
+
 /// Writes the component of a segment whose other files are finished, if its index has one.
 pub(crate) fn write_bounds(segment: &Segment) -> tantivy::Result<()> {
     let Some(plugin) = registered_plugin(segment.index()) else {
@@ -153,52 +171,161 @@ pub(crate) fn write_bounds(segment: &Segment) -> tantivy::Result<()> {
     plugin.create_writer(&context)?.serialize(segment, None)
 }
 
+/// The bounds and the lookup table of one field, collected while its posting lists are written or
+/// read.
+pub(crate) struct FieldBounds {
+    bounds: BoundsBuilder,
+    lookup: TermLookupBuilder,
+    postings_len: usize,
+}
+
+impl FieldBounds {
+    /// Enters the next list in byte order, which has been written to the bytes `place`.
+    pub(crate) fn add(&mut self, term: &[u8], docs: &[DocId], impacts: &[u8], place: Range<usize>) {
+        // A segment has fewer than 2^31 documents.
+        let doc_freq = u32::try_from(docs.len()).unwrap_or(u32::MAX);
+        let mut row = None;
+        if self.bounds.wants(doc_freq) {
+            for (&doc, &impact) in docs.iter().zip(impacts) {
+                self.bounds.posting(doc, impact);
+            }
+            row = self.bounds.finish_row(doc_freq, &place);
+        }
+        self.add_place(term, doc_freq, place, row);
+    }
+
+    fn add_place(&mut self, term: &[u8], doc_freq: u32, place: Range<usize>, row: Option<usize>) {
+        self.postings_len = place.end;
+        let place = TermPlace {
+            doc_freq,
+            postings: place,
+            row,
+        };
+        self.lookup.add(term, place);
+    }
+
+    fn write(
+        self,
+        field: Field,
+        composite: &mut CompositeWrite<WritePtr>,
+        visit_list: impl FnMut(&RowList, &mut dyn FnMut(DocId, u8)) -> tantivy::Result<()>,
+    ) -> tantivy::Result<()> {
+        self.bounds.write(composite.for_field(field), visit_list)?;
+        let section = composite.for_field_with_idx(field, LOOKUP_SECTION);
+        Ok(self
+            .lookup
+            .write(self.postings_len / LOOKUP_SHARE, section)?)
+    }
+}
+
 impl BoundsPlugin {
+    /// For a field of a segment of `max_doc` documents.
+    pub(crate) fn field_bounds(self, max_doc: DocId) -> FieldBounds {
+        FieldBounds {
+            bounds: BoundsBuilder::new(max_doc, self.share, self.min_postings),
+            lookup: TermLookupBuilder::default(),
+            postings_len: 0,
+        }
+    }
+
     /// Writes the component of a segment whose other files are finished.
     fn write(self, segment: &Segment) -> tantivy::Result<()> {
+        self.write_knowing(segment, Vec::new())
+    }
+
+    /// The same, with the bounds of some fields known already.
+    pub(crate) fn write_knowing(
+        self,
+        segment: &Segment,
+        mut known: Vec<(Field, FieldBounds)>,
+    ) -> tantivy::Result<()> {
         let fields = LaconicField::all(&segment.schema()).map_err(into_tantivy)?;
-        let reader = SegmentReader::open(segment)?;
-        let bounds = fields.iter().map(|field| self.bounds_of(&reader, field));
-        let bounds = bounds.collect::<tantivy::Result<Vec<_>>>()?;
+        let is_known = |field: &LaconicField| known.iter().any(|(f, _)| *f == field.field());
+        // Opened before the component is there, which they would take for a damaged one.
+        let to_read = match fields.iter().all(is_known) {
+            true => Vec::new(),
+            false => ListReader::open_all(segment, &fields)?,
+        };
         let component = SegmentComponent::Custom(EXTENSION.to_owned());
         let mut composite = CompositeWrite::wrap(segment.open_write(component)?);
-        for (field, (bounds, lookup, postings_len)) in fields.iter().zip(bounds) {
-            bounds.write(composite.for_field(field.field()))?;
-            let section = composite.for_field_with_idx(field.field(), LOOKUP_SECTION);
-            lookup.write(postings_len / LOOKUP_SHARE, section)?;
+        for (place, field) in fields.iter().enumerate() {
+            let field = field.field();
+            match known.iter().position(|(known, _)| *known == field) {
+                Some(known_place) => {
+                    let (_, bounds) = known.swap_remove(known_place);
+                    // These are held whole.
+                    bounds.write(field, &mut composite, |_, _| Ok(()))?;
+                }
+                None => self.copy_bounds(&to_read[place], segment, field, &mut composite)?,
+            }
         }
         Ok(composite.close()?)
     }
 
-    fn bounds_of(
+    /// Reads the lists of a field and writes their bounds.
+    fn copy_bounds(
         self,
-        reader: &SegmentReader,
-        field: &LaconicField,
-    ) -> tantivy::Result<(BoundsBuilder, TermLookupBuilder, usize)> {
-        let (field_reader, inverted_index) = FieldReader::open(reader, field.field())?;
-        let mut bounds = BoundsBuilder::new(reader.max_doc(), self.share, self.min_postings);
-        let mut terms = inverted_index.terms().stream()?;
-        let (mut lookup, mut postings_len) = (TermLookupBuilder::default(), 0);
+        lists: &ListReader,
+        segment: &Segment,
+        field: Field,
+        composite: &mut CompositeWrite<WritePtr>,
+    ) -> tantivy::Result<()> {
+        let mut field_bounds = self.field_bounds(segment.meta().max_doc());
+        field_bounds.bounds = field_bounds.bounds.bounded();
+        let mut terms = lists.inverted_index.terms().stream()?;
         while terms.advance() {
             let info = terms.value();
+            let bounds = &mut field_bounds.bounds;
             let mut row = None;
             if bounds.wants(info.doc_freq) {
-                let list = field_reader.list(info)?;
-                let max_impact = field.identity().quantizer.max_impact();
-                Cursor::new(list, 1, max_impact).for_each(|doc, impact| {
-                    bounds.posting(doc, u8::try_from(impact).unwrap_or(u8::MAX));
-                });
+                lists.for_each_posting(info, |doc, impact| bounds.posting(doc, impact))?;
                 row = bounds.finish_row(info.doc_freq, &info.postings_range);
             }
-            postings_len = info.postings_range.end;
-            let place = TermPlace {
-                doc_freq: info.doc_freq,
-                postings: info.postings_range.clone(),
-                row,
-            };
-            lookup.add(terms.key(), place);
+            let place = info.postings_range.clone();
+            field_bounds.add_place(terms.key(), info.doc_freq, place, row);
         }
-        Ok((bounds, lookup, postings_len))
+        field_bounds.write(field, composite, |list, visit| {
+            let info = TermInfo {
+                doc_freq: list.doc_freq,
+                postings_range: list.postings.clone(),
+                positions_range: 0..0,
+            };
+            lists.for_each_posting(&info, visit)
+        })
+    }
+}
+
+/// Reads the posting lists of one field.
+struct ListReader {
+    field_reader: Arc<FieldReader>,
+    inverted_index: Arc<InvertedIndexReader>,
+    max_impact: u8,
+}
+
+impl ListReader {
+    fn open_all(segment: &Segment, fields: &[LaconicField]) -> tantivy::Result<Vec<ListReader>> {
+        let reader = SegmentReader::open(segment)?;
+        let open = |field: &LaconicField| {
+            let (field_reader, inverted_index) = FieldReader::open(&reader, field.field())?;
+            Ok(ListReader {
+                field_reader,
+                inverted_index,
+                max_impact: field.identity().quantizer.max_impact(),
+            })
+        };
+        fields.iter().map(open).collect()
+    }
+
+    fn for_each_posting(
+        &self,
+        info: &TermInfo,
+        mut visit: impl FnMut(DocId, u8),
+    ) -> tantivy::Result<()> {
+        let list = self.field_reader.list(info)?;
+        Cursor::new(list, 1, self.max_impact).for_each(|doc, impact| {
+            visit(doc, u8::try_from(impact).unwrap_or(u8::MAX));
+        });
+        Ok(())
     }
 }
 

@@ -28,29 +28,41 @@ pub(crate) struct TermPlace {
     pub(crate) row: Option<usize>,
 }
 
+/// Terms that a table has at the most; the rarest are left out.
+const MAX_ENTRIES: usize = 1 << 20;
+
 /// Collects the terms of a field.
 #[derive(Default)]
 pub(super) struct TermLookupBuilder {
     terms: Vec<(Box<[u8]>, TermPlace)>,
+    /// Of the terms kept so far.
+    min_doc_freq: u32,
 }
 
 impl TermLookupBuilder {
     /// A term with its place, if the table can hold that at all.
     pub(super) fn add(&mut self, term: &[u8], place: TermPlace) {
         // Offsets have 32 bits. A field of more than 4 GiB of postings does without the rest.
-        if u32::try_from(place.postings.end).is_ok() {
-            self.terms.push((term.into(), place));
+        if u32::try_from(place.postings.end).is_err() || place.doc_freq < self.min_doc_freq {
+            return;
         }
+        self.terms.push((term.into(), place));
+        while self.terms.len() > MAX_ENTRIES {
+            self.drop_rarest();
+        }
+    }
+
+    fn drop_rarest(&mut self) {
+        self.min_doc_freq = self.min_doc_freq.max(1).saturating_mul(2);
+        self.terms
+            .retain(|(_, place)| place.doc_freq >= self.min_doc_freq);
     }
 
     /// Writes a table of at most `max_len` bytes: number of slots, number of entries, slots,
     /// entries, terms.
     pub(super) fn write(mut self, max_len: usize, out: &mut impl Write) -> io::Result<()> {
-        let mut min_doc_freq = 2;
         while table_len(&self.terms) > max_len && !self.terms.is_empty() {
-            self.terms
-                .retain(|(_, place)| place.doc_freq >= min_doc_freq);
-            min_doc_freq *= 2;
+            self.drop_rarest();
         }
         let mut slots = vec![0u32; n_slots(self.terms.len())];
         let (mut entries, mut bytes) = (Vec::new(), Vec::new());

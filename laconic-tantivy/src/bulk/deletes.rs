@@ -3,6 +3,7 @@
 //! Tantivy orders deletes and additions by a queue whose positions are private, and a segment
 //! handed to `IndexWriter::add_segment` may still see deletes that were issued before it. So a
 //! delete of ours knows the age of every segment of its session and passes over younger ones.
+//! Segments that are built side by side are of one age: their documents do not replace each other.
 //! That holds as long as no two segments of a session are merged before they are committed,
 //! which the bulk writer makes sure of.
 
@@ -16,23 +17,16 @@ use tantivy::query::{
 use tantivy::schema::IndexRecordOption;
 use tantivy::{BitSet, DocId, DocSet, Score, SegmentReader, TERMINATED, TantivyError, Term};
 
-/// When each segment of the session was added: 1, 2, 3, …
+/// When each segment of the session was added: 1, 2, 3, …, the same for those whose documents do
+/// not replace each other.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SegmentAges(Arc<RwLock<HashMap<SegmentId, u64>>>);
 
 impl SegmentAges {
-    /// Enters a segment and returns its number.
-    pub(crate) fn enter(&self, segment: SegmentId) -> u64 {
+    pub(crate) fn enter(&self, segment: SegmentId, age: u64) {
         // Nothing panics while it holds the lock, and the map is valid at every step.
         let mut ages = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let age = ages.len() as u64 + 1;
         ages.insert(segment, age);
-        age
-    }
-
-    /// The number of the youngest segment; 0 before the first.
-    pub(crate) fn newest(&self) -> u64 {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).len() as u64
     }
 
     /// The segment's number; 0 for one that the session did not add.

@@ -1,26 +1,44 @@
 //! [`BulkWriter`]: documents with their vectors straight into segments, impacts written as term
 //! frequencies without repeating a token.
 
+mod batch;
 mod deletes;
 mod impacts;
 mod segment;
+mod segments;
 mod splice;
 mod term_table;
+mod threads;
 
 use std::collections::HashSet;
 
 use tantivy::merge_policy::{LogMergePolicy, MergePolicy, NoMergePolicy};
 use tantivy::{Index, IndexWriter, Opstamp, TantivyDocument, Term};
 
+use crate::reorder::check_order;
 use crate::{Error, LaconicField, ModelIdentity, QuantizationLoss, SparseVector, register};
 use deletes::{DeleteOlder, SegmentAges};
-use segment::SegmentBuilder;
+use segments::{Finished, SegmentSettings};
+use threads::{BATCHES_BYTES, Threads};
 
-/// Smallest memory budget, in bytes: what Tantivy's own segment writer insists on.
-pub const MIN_MEMORY_BUDGET: usize = 15_000_000;
+/// Smallest memory budget, in bytes. Tantivy's writers take twelve million before the first
+/// document.
+pub const MIN_MEMORY_BUDGET: usize = 20_000_000;
+
+/// Bytes that Tantivy's `IndexWriter` takes, which has no documents to index.
+const WRITER_BYTES: usize = 2_600_000;
+
+/// Bytes of an id to replace, beside its own: in a set, and in a list that grows.
+const TERM_BYTES: usize = 150;
+
+/// With several threads, one part in so many of the memory is for ids to replace.
+const IDS_SHARE: usize = 8;
 
 /// Adds documents with vectors to an index: the same postings as the tokenizer makes, many
 /// times faster.
+///
+/// A segment that fills the memory is written, and the next one begun: that is how the writer
+/// spills. [`optimize`](crate::optimize), or a merge, makes one of several.
 ///
 /// Holds Tantivy's writer lock. Documents become visible at [`commit`](BulkWriter::commit), all
 /// or none. After an error the writer refuses everything but
@@ -47,13 +65,21 @@ pub struct BulkWriter {
     writer: IndexWriter,
     field: LaconicField,
     memory_budget: usize,
-    segment: Option<SegmentBuilder>,
-    /// Ids of [`replace`](BulkWriter::replace) in the segment under construction: when it is
-    /// finished, older documents with these ids go.
+    n_threads: usize,
+    reorder: bool,
+    /// Started with the first document.
+    threads: Option<Threads>,
+    /// Ids of [`replace`](BulkWriter::replace) in the segments under construction and of the same
+    /// age: when they are finished, older documents with these ids go.
     replaced_ids: HashSet<Term>,
-    /// The segment under construction has documents whose ids are not known.
+    replaced_bytes: usize,
+    /// Among the same documents are some whose ids are not known.
     has_plain_documents: bool,
+    /// Segments that are finished but not handed over.
+    finished: Vec<Finished>,
     ages: SegmentAges,
+    /// Of the last segments handed over.
+    newest: u64,
     merge_policy: fn() -> Box<dyn MergePolicy>,
     totals: BulkTotals,
     failed: bool,
@@ -70,15 +96,28 @@ pub struct BulkTotals {
     pub postings: u64,
     /// Documents without any posting.
     pub empty_documents: u64,
-    /// Segments finished.
+    /// Segments finished, merges of which may leave fewer.
     pub segments: u64,
     /// Weights clipped or vanished.
     pub loss: QuantizationLoss,
 }
 
+impl std::ops::AddAssign for BulkTotals {
+    fn add_assign(&mut self, other: BulkTotals) {
+        self.documents += other.documents;
+        self.postings += other.postings;
+        self.empty_documents += other.empty_documents;
+        self.segments += other.segments;
+        self.loss += other.loss;
+    }
+}
+
 impl BulkWriter {
     /// A writer for `field` of `index`. `vectors_of` states which model makes the vectors,
-    /// `memory_budget` bounds the segment under construction, in bytes.
+    /// `memory_budget` bounds the bytes held, which those needed to finish a segment belong to: a
+    /// segment ends before they exceed it. What a single document takes may, and Tantivy's merges
+    /// in the background come on top, as do the ids deleted or replaced since the last commit, and
+    /// the index if it is in memory.
     ///
     /// # Errors
     /// `is_mismatch` when the field was built with another model, `is_busy` when another writer
@@ -112,16 +151,32 @@ impl BulkWriter {
         BulkWriter {
             writer,
             field,
-            memory_budget,
-            segment: None,
+            memory_budget: memory_budget - WRITER_BYTES,
+            n_threads: 1,
+            reorder: false,
+            threads: None,
             replaced_ids: HashSet::new(),
+            replaced_bytes: 0,
             has_plain_documents: false,
+            finished: Vec::new(),
             ages: SegmentAges::default(),
+            newest: 0,
             merge_policy: || Box::new(LogMergePolicy::default()),
             totals: BulkTotals::default(),
             failed: false,
             lost_lock: false,
         }
+    }
+
+    /// Builds segments on `n_threads` threads, the calling one among them, or on as many as have
+    /// [`MIN_MEMORY_BUDGET`] each. Each has a segment under construction, so a commit leaves at
+    /// least as many. What goes wrong on a thread is reported by a later call, a commit at the
+    /// latest.
+    #[must_use]
+    pub fn with_threads(mut self, n_threads: usize) -> BulkWriter {
+        let most = self.memory_budget / MIN_MEMORY_BUDGET;
+        self.n_threads = n_threads.min(most).max(1);
+        self
     }
 
     /// Leaves the segments as they are written, instead of merging them in the background after
@@ -130,6 +185,19 @@ impl BulkWriter {
     pub fn without_merges(mut self) -> BulkWriter {
         self.merge_policy = || Box::new(NoMergePolicy);
         self
+    }
+
+    /// Brings the documents of every segment into an order in which those with similar vectors
+    /// stand together, by recursive graph bisection, which makes search faster. Takes several
+    /// times as long and about three times the memory for a posting, so segments are smaller;
+    /// [`optimize`](crate::optimize) orders an index as a whole.
+    ///
+    /// # Errors
+    /// `is_invalid_input` for an index that is sorted by a field.
+    pub fn with_reordering(mut self) -> Result<BulkWriter, Error> {
+        check_order(self.writer.index())?;
+        self.reorder = true;
+        Ok(self)
     }
 
     /// Adds a document. `document` holds the other fields; an empty vector is fine.
@@ -156,8 +224,9 @@ impl BulkWriter {
         self.check_document(&document)?;
         self.guarded(|writer| {
             if writer.has_plain_documents || writer.replaced_ids.contains(&id) {
-                writer.finish_segment()?;
+                writer.hand_over()?;
             }
+            writer.replaced_bytes += TERM_BYTES + id.serialized_value_bytes().len();
             writer.replaced_ids.insert(id);
             writer.push(document, vector)
         })
@@ -172,9 +241,8 @@ impl BulkWriter {
         self.check_usable()?;
         let ids: Vec<Term> = ids.into_iter().collect();
         self.guarded(|writer| {
-            writer.finish_segment()?;
-            let newest = writer.ages.newest();
-            writer.delete_older(ids, newest + 1)
+            writer.hand_over()?;
+            writer.delete_older(ids, writer.newest + 1)
         })
     }
 
@@ -187,7 +255,7 @@ impl BulkWriter {
     pub fn commit(&mut self, payload: Option<&str>) -> Result<Opstamp, Error> {
         self.check_usable()?;
         self.guarded(|bulk| {
-            bulk.finish_segment()?;
+            bulk.hand_over()?;
             bulk.writer.set_merge_policy((bulk.merge_policy)());
             let mut prepared = bulk.writer.prepare_commit()?;
             if let Some(payload) = payload {
@@ -208,8 +276,10 @@ impl BulkWriter {
     /// Tantivy's for I/O.
     pub fn rollback(&mut self) -> Result<(), Error> {
         self.check_lock()?;
-        self.segment = None;
+        self.threads = None;
+        self.finished.clear();
         self.replaced_ids.clear();
+        self.replaced_bytes = 0;
         self.has_plain_documents = false;
         self.failed = true;
         self.lost_lock = true; // Tantivy lets go of it first, and gets it back last
@@ -239,33 +309,72 @@ impl BulkWriter {
     }
 
     fn push(&mut self, document: TantivyDocument, vector: &SparseVector) -> tantivy::Result<()> {
-        let mut segment = match self.segment.take() {
-            Some(segment) => segment,
-            None => SegmentBuilder::new(self.writer.index(), &self.field, self.memory_budget)?,
+        let threads = match &mut self.threads {
+            Some(threads) => threads,
+            None => {
+                let threads = Threads::start(self.n_threads, &self.segment_settings())?;
+                self.threads.insert(threads)
+            }
         };
-        let before = segment.n_postings();
-        segment.push(document, vector)?;
-        self.totals.empty_documents += u64::from(segment.n_postings() == before);
-        let full = segment.mem_usage() >= self.memory_budget;
-        self.segment = Some(segment);
-        if full { self.finish_segment() } else { Ok(()) }
+        // Several threads leave room for the ids; one alone ends its segment when it gets narrow.
+        let taken = if self.n_threads == 1 {
+            self.replaced_bytes
+        } else {
+            0
+        };
+        let finished = threads.push(document, vector.parts(), taken)?;
+        // With one thread, nothing is under construction behind a segment that is finished.
+        let is_over = match self.n_threads {
+            1 => !finished.is_empty(),
+            _ => self.replaced_bytes >= self.memory_budget / IDS_SHARE,
+        };
+        self.note(finished);
+        if is_over {
+            self.hand_over()?;
+        }
+        Ok(())
     }
 
-    /// Hands the segment under construction to Tantivy, then deletes what its documents replace.
-    fn finish_segment(&mut self) -> tantivy::Result<()> {
-        self.has_plain_documents = false;
-        let Some(segment) = self.segment.take() else {
-            return Ok(());
+    /// Of each thread.
+    fn segment_settings(&self) -> SegmentSettings {
+        let memory_budget = match self.n_threads {
+            1 => self.memory_budget,
+            n => (self.memory_budget - self.memory_budget / IDS_SHARE) / n - BATCHES_BYTES,
         };
-        self.totals.segments += 1;
-        self.totals.documents += segment.n_docs();
-        self.totals.postings += segment.n_postings() as u64;
-        self.totals.loss += segment.loss();
-        let target = self.writer.new_segment();
-        let age = self.ages.enter(target.id());
-        segment.finish(target, &self.writer, &self.field)?;
+        SegmentSettings {
+            index: self.writer.index().clone(),
+            field: self.field.clone(),
+            memory_budget,
+            reorder: self.reorder,
+        }
+    }
+
+    fn note(&mut self, finished: impl IntoIterator<Item = Finished>) {
+        for segment in finished {
+            self.totals += segment.totals;
+            self.finished.push(segment);
+        }
+    }
+
+    /// Hands all segments to Tantivy, those under construction too, and deletes what their
+    /// documents replace.
+    fn hand_over(&mut self) -> tantivy::Result<()> {
+        self.has_plain_documents = false;
+        self.replaced_bytes = 0;
+        if let Some(threads) = &mut self.threads {
+            let finished = threads.finish()?;
+            self.note(finished);
+        }
+        if self.finished.is_empty() {
+            return Ok(());
+        }
+        self.newest += 1;
+        for segment in self.finished.drain(..) {
+            self.ages.enter(segment.meta.id(), self.newest);
+            self.writer.add_segment(segment.meta)?;
+        }
         let replaced = self.replaced_ids.drain().collect();
-        self.delete_older(replaced, age)
+        self.delete_older(replaced, self.newest)
     }
 
     fn delete_older(&mut self, mut ids: Vec<Term>, before: u64) -> tantivy::Result<()> {

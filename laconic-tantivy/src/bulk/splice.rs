@@ -7,35 +7,44 @@ use std::io::{self, Write};
 
 use tantivy::directory::{CompositeFile, CompositeWrite, FileSlice};
 use tantivy::index::SegmentComponent;
-use tantivy::postings::FieldSerializer;
-use tantivy::schema::{Field, IndexRecordOption, Schema};
-use tantivy::{HasLen, Segment};
+use tantivy::schema::{Field, Schema};
+use tantivy::{DocId, HasLen, Segment};
 
 use super::impacts::PostingLists;
+use crate::bounds::FieldBounds;
+use crate::postings::ListWriter;
 
 /// Bytes copied at a time.
 const CHUNK: usize = 1 << 20;
 
-/// Writes the inverted index of `target`: all sections of `source`, and `lists` as `field`.
+/// Writes the inverted index of `target`: all sections of `source`, and `lists` as `field`, with
+/// documents numbered as `new_ids` says. Enters the lists into `bounds` as they are written.
 pub(crate) fn splice_field(
     source: &Segment,
     target: &Segment,
     field: Field,
-    lists: &PostingLists,
+    (lists, new_ids): (&PostingLists, Option<&[DocId]>),
+    bounds: &mut Option<FieldBounds>,
 ) -> tantivy::Result<()> {
     let schema = target.schema();
     let mut terms = copy_sections(source, target, SegmentComponent::Terms, &schema, field)?;
     let mut postings = copy_sections(source, target, SegmentComponent::Postings, &schema, field)?;
     let mut positions = copy_sections(source, target, SegmentComponent::Positions, &schema, field)?;
-    let serializer = FieldSerializer::create(
-        IndexRecordOption::WithFreqs,
-        lists.impacts.iter().map(|&impact| u64::from(impact)).sum(),
+    let mut writer = ListWriter::new(
+        lists.impact_sum(),
         terms.for_field(field),
         postings.for_field(field),
-        positions.for_field(field),
-        None,
     )?;
-    write_lists(serializer, lists)?;
+    // An empty section, as Tantivy writes for a field without positions.
+    positions.for_field(field);
+    lists.for_each(new_ids, |term, docs, impacts| {
+        let place = writer.write(term, docs, impacts)?;
+        if let Some(bounds) = bounds {
+            bounds.add(term, docs, impacts, place);
+        }
+        io::Result::Ok(())
+    })?;
+    writer.finish()?;
     for composite in [terms, postings, positions] {
         composite.close()?;
     }
@@ -77,21 +86,4 @@ fn copy_slice(slice: &FileSlice, write: &mut impl Write) -> io::Result<()> {
         write.write_all(&slice.read_bytes_slice(start..end)?)?;
     }
     Ok(())
-}
-
-fn write_lists<W: Write>(
-    mut serializer: FieldSerializer<'_, W>,
-    lists: &PostingLists,
-) -> io::Result<()> {
-    for (term, range) in &lists.terms {
-        let docs = &lists.docs[range.clone()];
-        // A segment has fewer than 2^31 documents.
-        let doc_freq = u32::try_from(docs.len()).unwrap_or(u32::MAX);
-        serializer.new_term(term.as_bytes(), doc_freq, true)?;
-        for (&doc, &impact) in docs.iter().zip(&lists.impacts[range.clone()]) {
-            serializer.write_doc(doc, u32::from(impact), &[]);
-        }
-        serializer.close_term()?;
-    }
-    serializer.close()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::ops::Range;
 
 use foldhash::fast::RandomState;
 
@@ -12,65 +13,81 @@ const FREE: u32 = u32::MAX;
 ///
 /// This table is asked once per posting and was half of the time of bulk indexing as a map of
 /// strings, which costs three cache misses and a call of `memcmp`. Nearly every term of a real
-/// vocabulary is at most 16 bytes long: such a term is its own key, held in the slot, so that a
-/// look-up is one cache miss and three comparisons of words. `benches/indexing.rs` measures it.
+/// vocabulary is at most 15 bytes long: such a term is its own key. The numbers are in a small
+/// table of slots, the keys in the order of numbers beside the count that every look-up changes:
+/// frequent terms are seen early, so that those of most look-ups share a few cache lines.
+/// `benches/indexing.rs` measures it.
 ///
 /// Hashed with random seeds: terms come from outside and could be chosen to collide.
 pub(crate) struct TermTable {
-    /// Linear probing, at most half full; the length is a power of two.
-    slots: Vec<Slot>,
+    /// Numbers. Linear probing, at most half full; the length is a power of two.
+    slots: Vec<u32>,
+    entries: Vec<Entry>,
     seeds: [u64; 2],
-    long: HashMap<Box<str>, u32, RandomState>,
-    terms: Vec<Box<str>>,
-    term_bytes: usize,
+    long: HashMap<Box<[u8]>, u32, RandomState>,
+    long_bytes: usize,
+    terms: Terms,
 }
 
 #[derive(Clone, Copy)]
-struct Slot {
+struct Entry {
+    /// [`LONG`] for a term that is found in another way.
     key: ShortTerm,
-    id: u32,
+    n_lookups: u32,
 }
 
-/// A term of at most 16 bytes: its first and last eight bytes, which overlap or are padded with
-/// zeros as its length asks for, and that length. Two terms have the same key only if they are
-/// the same.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct ShortTerm {
-    head: u64,
-    tail: u64,
-    len: u32,
+/// Terms by their number, in one buffer.
+#[derive(Default)]
+pub(crate) struct Terms {
+    text: Vec<u8>,
+    ends: Vec<usize>,
 }
+
+impl Terms {
+    pub(crate) fn get(&self, number: u32) -> &[u8] {
+        let number = number as usize;
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.text[start..self.ends[number]]
+    }
+}
+
+/// A term of at most 15 bytes, padded with zeros, and its length in the sixteenth. Two terms have
+/// the same key only if they are the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct ShortTerm([u64; 2]);
+
+/// No term has more than 15 bytes by its last one.
+const LONG: ShortTerm = ShortTerm([u64::MAX; 2]);
 
 impl ShortTerm {
-    fn new(term: &str) -> Option<ShortTerm> {
-        let bytes = term.as_bytes();
-        let len = u32::try_from(bytes.len()).ok().filter(|len| *len <= 16)?;
-        let (head, tail) = match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
-            (Some(head), Some(tail)) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
-            _ => (below_eight(bytes), 0),
-        };
-        Some(ShortTerm { head, tail, len })
+    /// The term at `place` of `text`. What lies behind it is read with it and masked: looking
+    /// at the length first would be a branch that nobody can predict.
+    #[inline]
+    fn new(text: &[u8], place: &Range<usize>) -> Option<ShortTerm> {
+        let len = place.len();
+        if len > 15 {
+            return None;
+        }
+        let mut bytes = [0; 16];
+        match text.get(place.start..).and_then(|text| text.first_chunk()) {
+            Some(chunk) => bytes = *chunk,
+            None => bytes[..len].copy_from_slice(&text[place.clone()]),
+        }
+        let key = u128::from_le_bytes(bytes) & ((1 << (8 * len)) - 1) | (len as u128) << 120;
+        let [low, high] = [key & u128::from(u64::MAX), key >> 64];
+        // Halves of 128 bits.
+        Some(ShortTerm(
+            [low, high].map(|half| u64::try_from(half).unwrap_or(0)),
+        ))
     }
 
     /// Folded multiplication, as in wyhash and foldhash.
+    #[inline]
     fn hash(self, seeds: [u64; 2]) -> usize {
-        let tail = self.tail ^ (u64::from(self.len) << 56);
-        let product = u128::from(self.head ^ seeds[0]) * u128::from(tail ^ seeds[1]);
+        let ShortTerm([head, tail]) = self;
+        let product = u128::from(head ^ seeds[0]) * u128::from(tail ^ seeds[1]);
         let [low, high] = [product & u128::from(u64::MAX), product >> 64];
         usize::try_from((low ^ high) & u128::from(u32::MAX)).unwrap_or(0)
-    }
-}
-
-/// Fewer than eight bytes in one word; a copy of so few would cost more than this.
-fn below_eight(bytes: &[u8]) -> u64 {
-    match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>(), bytes) {
-        (Some(head), Some(tail), _) => {
-            u64::from(u32::from_le_bytes(*head)) | u64::from(u32::from_le_bytes(*tail)) << 32
-        }
-        (.., &[a, b, c]) => u64::from_le_bytes([a, b, c, 0, 0, 0, 0, 0]),
-        (.., &[a, b]) => u64::from_le_bytes([a, b, 0, 0, 0, 0, 0, 0]),
-        (.., &[a]) => u64::from(a),
-        _ => 0,
     }
 }
 
@@ -78,102 +95,102 @@ impl TermTable {
     pub(crate) fn new() -> TermTable {
         let random = RandomState::default();
         TermTable {
-            slots: vec![
-                Slot {
-                    key: ShortTerm {
-                        head: 0,
-                        tail: 0,
-                        len: 0
-                    },
-                    id: FREE
-                };
-                1024
-            ],
+            slots: vec![FREE; 1024],
+            entries: Vec::new(),
             seeds: [random.hash_one(0u64), random.hash_one(1u64)],
             long: HashMap::default(),
-            terms: Vec::new(),
-            term_bytes: 0,
+            long_bytes: 0,
+            terms: Terms::default(),
         }
     }
 
-    /// The number of `term`, the next one if it is new.
-    pub(crate) fn number(&mut self, term: &str) -> u32 {
-        let Some(key) = ShortTerm::new(term) else {
-            return self.number_of_long(term);
+    /// The number of the term at `place` of `text`, the next one if it is new. Counts the look-up.
+    #[inline]
+    pub(crate) fn number(&mut self, text: &[u8], place: Range<usize>) -> u32 {
+        let Some(key) = ShortTerm::new(text, &place) else {
+            return self.number_of_long(&text[place]);
         };
-        let slot = self.slot_of(key);
-        match self.slots[slot].id {
-            FREE => self.insert(slot, key, term),
-            id => id,
-        }
-    }
-
-    /// The slot that holds `key`, or the free one where it belongs.
-    fn slot_of(&self, key: ShortTerm) -> usize {
         let mask = self.slots.len() - 1;
-        let mut idx = key.hash(self.seeds) & mask;
-        // At most half of the slots are taken, so a free one comes.
-        while self.slots[idx].id != FREE && self.slots[idx].key != key {
-            idx = (idx + 1) & mask;
+        let mut slot = key.hash(self.seeds) & mask;
+        // At most half of the slots are taken, so a free one comes; its number has no entry.
+        while let Some(entry) = self.entries.get_mut(self.slots[slot] as usize) {
+            if entry.key == key {
+                entry.n_lookups += 1;
+                return self.slots[slot];
+            }
+            slot = (slot + 1) & mask;
         }
-        idx
+        self.insert(slot, key, &text[place])
     }
 
-    fn insert(&mut self, slot: usize, key: ShortTerm, term: &str) -> u32 {
-        let id = self.add(term);
-        self.slots[slot] = Slot { key, id };
-        if self.terms.len() * 2 > self.slots.len() {
+    /// Moves the counts of look-ups out, by number.
+    pub(crate) fn take_counts(&mut self) -> impl Iterator<Item = u32> {
+        let entries = self.entries.iter_mut();
+        entries.map(|entry| std::mem::take(&mut entry.n_lookups))
+    }
+
+    /// Distinct terms.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    #[cold]
+    fn insert(&mut self, slot: usize, key: ShortTerm, term: &[u8]) -> u32 {
+        let id = self.add(key, term);
+        self.slots[slot] = id;
+        if self.entries.len() * 2 > self.slots.len() {
             self.grow();
         }
         id
     }
 
     fn grow(&mut self) {
-        let doubled = vec![
-            Slot {
-                id: FREE,
-                ..self.slots[0]
-            };
-            2 * self.slots.len()
-        ];
-        let taken = std::mem::replace(&mut self.slots, doubled);
-        for slot in taken.into_iter().filter(|slot| slot.id != FREE) {
-            let idx = self.slot_of(slot.key);
-            self.slots[idx] = slot;
+        self.slots = vec![FREE; 2 * self.slots.len()];
+        let mask = self.slots.len() - 1;
+        for (id, entry) in (0..).zip(&self.entries) {
+            if entry.key == LONG {
+                continue;
+            }
+            let mut slot = entry.key.hash(self.seeds) & mask;
+            while self.slots[slot] != FREE {
+                slot = (slot + 1) & mask;
+            }
+            self.slots[slot] = id;
         }
     }
 
-    fn number_of_long(&mut self, term: &str) -> u32 {
+    fn number_of_long(&mut self, term: &[u8]) -> u32 {
         if let Some(&id) = self.long.get(term) {
+            self.entries[id as usize].n_lookups += 1;
             return id;
         }
-        let id = self.add(term);
+        let id = self.add(LONG, term);
         self.long.insert(term.into(), id);
+        self.long_bytes += term.len();
         id
     }
 
-    fn add(&mut self, term: &str) -> u32 {
+    fn add(&mut self, key: ShortTerm, term: &[u8]) -> u32 {
         // The memory budget flushes long before 2^32 distinct terms.
-        let id = u32::try_from(self.terms.len()).unwrap_or(FREE - 1);
-        self.terms.push(term.into());
-        self.term_bytes += term.len();
+        let id = u32::try_from(self.entries.len()).unwrap_or(FREE - 1);
+        self.entries.push(Entry { key, n_lookups: 1 });
+        self.terms.text.extend_from_slice(term);
+        self.terms.ends.push(self.terms.text.len());
         id
-    }
-
-    /// Distinct terms.
-    pub(crate) fn len(&self) -> usize {
-        self.terms.len()
     }
 
     /// Bytes held.
     pub(crate) fn mem_usage(&self) -> usize {
-        let long = self.long.capacity() * size_of::<(Box<str>, u32)>();
-        let terms = self.terms.capacity() * size_of::<Box<str>>();
-        self.slots.len() * size_of::<Slot>() + long + terms + 2 * self.term_bytes
+        let long = self.long.capacity() * size_of::<(Box<[u8]>, u32)>() + 2 * self.long_bytes;
+        self.slots.len() * size_of::<u32>()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.terms.ends.capacity() * size_of::<usize>()
+            + self.terms.text.capacity()
+            + long
     }
 
-    /// The terms in the order of their numbers.
-    pub(crate) fn into_terms(self) -> Vec<Box<str>> {
+    /// The terms by their numbers.
+    pub(crate) fn into_terms(self) -> Terms {
         self.terms
     }
 }
@@ -187,14 +204,25 @@ mod tests {
     fn check(terms: impl IntoIterator<Item = String>) {
         let mut table = TermTable::new();
         let mut expected: HashMap<String, u32> = HashMap::new();
+        let mut n_lookups = 0;
         for term in terms {
             let next = u32::try_from(expected.len()).unwrap();
             let id = *expected.entry(term.clone()).or_insert(next);
-            assert_eq!(table.number(&term), id, "{term}");
+            n_lookups += 2;
+            // At the end of the text and with something behind it.
+            let text = format!("b{term}and more than sixteen bytes");
+            let place = 1..1 + term.len();
+            assert_eq!(table.number(text.as_bytes(), place.clone()), id, "{term}");
+            let text = &text.as_bytes()[..place.end];
+            assert_eq!(table.number(text, place), id, "{term}");
         }
         assert_eq!(table.len(), expected.len());
-        for (id, term) in (0u32..).zip(table.into_terms()) {
-            assert_eq!(expected[&*term], id);
+        let counts: Vec<u32> = table.take_counts().collect();
+        assert_eq!(counts.iter().sum::<u32>(), n_lookups);
+        assert!(table.take_counts().all(|count| count == 0));
+        let terms = table.into_terms();
+        for (term, id) in expected {
+            assert_eq!(terms.get(id), term.as_bytes());
         }
     }
 

@@ -1,4 +1,5 @@
-//! Posting lists of a laconic field, read straight from the bytes of Tantivy's `.idx` file.
+//! Posting lists of a laconic field, read straight from the bytes of Tantivy's `.idx` file, and
+//! written to them.
 //!
 //! Tantivy's own `BlockSegmentPostings` gives no way to skip without decoding and copies two
 //! reference counts per list; pruned search spends its time exactly there. This module reads the
@@ -9,7 +10,9 @@
 mod cursor;
 mod field_reader;
 mod list;
+mod writer;
 
 pub(crate) use cursor::Cursor;
 pub(crate) use field_reader::{FieldReader, QueryTerm};
-pub(crate) use list::PostingList;
+pub(crate) use list::{BLOCK_LEN, PostingList};
+pub(crate) use writer::ListWriter;

@@ -20,7 +20,7 @@ use tantivy::merge_policy::NoMergePolicy;
 use tantivy::{DocId, HasLen, Index, IndexWriter, Segment, SegmentReader};
 
 use crate::{Error, LaconicField, MIN_MEMORY_BUDGET, register};
-use bisection::bisect;
+pub(crate) use bisection::{Forward, MIN_DOC_FREQ, bisect};
 use forward::read_forward;
 use inverted::Source;
 use lists::FieldLists;
@@ -152,7 +152,8 @@ pub fn optimize(
     Ok(report)
 }
 
-fn check_order(index: &Index) -> Result<(), Error> {
+/// Refuses an index that has an order of its own.
+pub(crate) fn check_order(index: &Index) -> Result<(), Error> {
     match &index.settings().sort_by_field {
         None => Ok(()),
         Some(sort) => Err(Error::invalid(format!(
