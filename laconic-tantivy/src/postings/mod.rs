@@ -14,5 +14,5 @@ mod writer;
 
 pub(crate) use cursor::Cursor;
 pub(crate) use field_reader::{FieldReader, QueryTerm};
-pub(crate) use list::{BLOCK_LEN, PostingList};
+pub(crate) use list::PostingList;
 pub(crate) use writer::ListWriter;

@@ -5,10 +5,13 @@ use crate::{Error, ImpactQuantizer, SparseVector};
 /// Most fractional bits a query weight gets; 24 is the precision of the `f32` it came from.
 const MAX_FRACTION_BITS: u32 = 24;
 
+/// No sum is larger: half of it is then never the bits of a NaN, which `max_of` relies on.
+const MAX_SUM: u32 = 0xff00_0000;
+
 /// The query side of a dot product in integers.
 ///
 /// A weight becomes round(weight × 2^k), at least 1 so that a positive weight still matches. `k`
-/// is the largest up to 24 for which no document's sum can exceed `u32::MAX`: it depends on the
+/// is the largest up to 24 for which no document's sum can exceed `MAX_SUM`: it depends on the
 /// query and the quantizer alone, never on the documents, so scores do not depend on segments.
 /// LACONIC queries, whose weights sum to a few hundred, get 14 bits or more; below a sum of
 /// 4,112 it is at least 12 at 8-bit impacts.
@@ -57,7 +60,7 @@ fn fixed(
         .iter()
         .map(|(_, weight)| (f64::from(weight) * factor).round().max(1.0));
     // Whole numbers below 2^53: the sum of up to 2^16 terms is exact where it matters.
-    let fits = rounded.clone().sum::<f64>() * max_impact <= f64::from(u32::MAX);
+    let fits = rounded.clone().sum::<f64>() * max_impact <= f64::from(MAX_SUM);
     fits.then(|| rounded.map(whole).collect())
 }
 
@@ -155,7 +158,7 @@ mod tests {
         let vector = SparseVector::from_pairs([("a", 1e30)]).unwrap();
         let error = FixedPoint::new(&vector, ImpactQuantizer::default()).expect_err("too large");
         assert!(error.is_invalid_input());
-        let largest = SparseVector::from_pairs([("a", 16_843_009.0)]).unwrap();
+        let largest = SparseVector::from_pairs([("a", 16_777_216.0)]).unwrap();
         assert!(FixedPoint::new(&largest, ImpactQuantizer::default()).is_ok());
     }
 
@@ -171,7 +174,7 @@ mod tests {
             let fixed = FixedPoint::new(&vector, quantizer).unwrap();
             let worst = fixed.query_weights.iter().map(|&w| u64::from(w)).sum::<u64>()
                 * u64::from(quantizer.max_impact());
-            prop_assert!(worst <= u64::from(u32::MAX));
+            prop_assert!(worst <= u64::from(MAX_SUM));
             let one = 2f64.powf(f64::from(bits_of(&fixed, quantizer)));
             for ((_, weight), &code) in vector.iter().zip(&fixed.query_weights) {
                 let value = f64::from(code) / one;

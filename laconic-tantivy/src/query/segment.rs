@@ -12,11 +12,11 @@ use crate::bounds::{Bounds, SUPERBLOCK_BITS};
 use crate::postings::{Cursor, FieldReader, QueryTerm};
 
 /// Queries of fewer postings are evaluated before bounds would have been read.
-const MIN_POSTINGS_TO_PRUNE: u64 = 60_000;
+const MIN_POSTINGS_TO_PRUNE: u64 = 80_000;
 
 /// Documents per wanted one from which on bounds pay, in a segment whose order brings documents
 /// with common terms together, and in others.
-const ORDERED_DOCS_PER_HIT: u64 = 4_000;
+const ORDERED_DOCS_PER_HIT: u64 = 10_000;
 const UNORDERED_DOCS_PER_HIT: u64 = 16_000;
 
 /// The terms of a query that occur in a segment.

@@ -16,9 +16,7 @@ pub(super) struct Batch {
     pub(super) rest: Vec<u32>,
     /// For each block, an upper bound of its sums.
     pub(super) bounds: Vec<u32>,
-    /// Documents with higher bounds were completed.
-    pub(super) highest_left: u32,
-    /// Places of these documents.
+    /// Places of documents that were offered before the others, ascending.
     pub(super) offered: Vec<usize>,
 }
 
@@ -29,7 +27,6 @@ impl Batch {
             n_summed,
             rest: Vec::new(),
             bounds: Vec::new(),
-            highest_left: u32::MAX,
             offered: Vec::new(),
         }
     }

@@ -17,7 +17,7 @@ mod terms;
 mod windows;
 
 use std::cmp::Reverse;
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 
 use tantivy::DocId;
 
@@ -49,8 +49,8 @@ const FIRST_SUMMED_SHARE: f64 = 0.4;
 /// Share of the postings that are summed elsewhere, as a multiple of the root of the share of
 /// documents that is wanted. The best for ten of 50,000 and of 200,000 and a hundred of 200,000
 /// lies close to this; it matters little.
-const SUMMED_SHARE: f64 = 14.0;
-const MIN_SUMMED_SHARE: f64 = 0.04;
+const SUMMED_SHARE: f64 = 16.0;
+const MIN_SUMMED_SHARE: f64 = 0.1;
 const MAX_SUMMED_SHARE: f64 = 0.5;
 
 /// Rough costs in nanoseconds, from `benches/search.rs`; only their ratios matter.
@@ -192,7 +192,10 @@ impl<'a> Pruned<'a> {
     )]
     fn n_summed(&self, n_docs: usize, collector: &impl Collect) -> usize {
         let wanted = collector.n_wanted().max(10) as f64 / f64::from(self.max_doc.max(1));
-        let mut share = (wanted.sqrt() * SUMMED_SHARE).clamp(MIN_SUMMED_SHARE, MAX_SUMMED_SHARE);
+        // In an order without structure, bounds of blocks tell less.
+        let factor = if self.is_ordered { 1.0 } else { 2.0 };
+        let share = (wanted.sqrt() * SUMMED_SHARE).max(MIN_SUMMED_SHARE) * factor;
+        let mut share = share.min(MAX_SUMMED_SHARE);
         if self.min_sum(collector) <= 1 && n_docs < self.max_doc as usize / 8 {
             share = share.max(FIRST_SUMMED_SHARE);
         }
@@ -223,14 +226,24 @@ impl<'a> Pruned<'a> {
             return self.complete_most_promising(&mut batch, max_blocks, collector);
         }
         if n_summed == self.terms.n_rows() || !self.may_pay(&batch, collector) {
-            return self.sweep(&batch, collector);
+            return self.sweep(&mut batch, collector);
         }
-        self.bound_blocks(&mut batch);
-        if self.min_sum(collector) <= 1 {
-            self.complete_first(&mut batch, collector);
-        }
-        if !self.completing_pays(&batch, collector) {
-            return self.sweep(&batch, collector);
+        loop {
+            self.bound_blocks(&mut batch);
+            if self.min_sum(collector) <= 1 {
+                self.complete_first(&mut batch, collector);
+            }
+            let completing = self.completing_cost(&batch, collector);
+            if completing >= self.sweep_cost(&batch, self.terms.n_rows()) {
+                return self.sweep(&mut batch, collector);
+            }
+            // Twice the sums leave less than half the candidates, if they leave many.
+            let n_postings = self.terms.n_postings_summed(batch.n_summed);
+            let more = self.terms.n_within(2 * n_postings);
+            if completing < 2 * self.sweep_cost(&batch, more) || more == batch.n_summed {
+                break;
+            }
+            self.sum_more(&mut batch, more);
         }
         match collector.takes_any_order() {
             true => self.complete_most_promising(&mut batch, max_blocks, collector),
@@ -243,11 +256,17 @@ impl<'a> Pruned<'a> {
         self.terms.bound_blocks(batch, sums);
     }
 
-    /// What it takes to sum the bounded terms in a batch as well.
-    fn sweep_cost(&self, batch: &Batch) -> u64 {
-        let n_postings = self
-            .terms
-            .n_postings_of(batch.n_summed..self.terms.n_rows());
+    /// Sums the terms up to row `n_rows` as well.
+    fn sum_more(&mut self, batch: &mut Batch, n_rows: usize) {
+        let (sums, n_scored) = (self.sums.as_mut_slice(), &mut self.work.postings_scored);
+        let rows = batch.n_summed..n_rows;
+        self.terms.sum_more(rows, &batch.windows, sums, n_scored);
+        batch.n_summed = n_rows;
+    }
+
+    /// What it takes to sum the terms up to row `n_rows` as well.
+    fn sweep_cost(&self, batch: &Batch, n_rows: usize) -> u64 {
+        let n_postings = self.terms.n_postings_of(batch.n_summed..n_rows);
         let n_docs = batch.windows.n_docs() as u64;
         n_postings.saturating_mul(n_docs) / u64::from(self.max_doc.max(1)) * cost::POSTING
     }
@@ -261,24 +280,21 @@ impl<'a> Pruned<'a> {
         let n_bounded = (self.terms.n_rows() - batch.n_summed) as u64;
         let n_terms = n_bounded.saturating_mul(n_first(collector) as u64);
         let finding = n_terms.saturating_mul(cost::TERM_OF_DOCUMENT);
-        collector.takes_any_order() && finding < self.sweep_cost(batch)
+        collector.takes_any_order() && finding < self.sweep_cost(batch, self.terms.n_rows())
     }
 
-    /// Whether completing the blocks that can matter takes less than summing everything.
-    fn completing_pays(&self, batch: &Batch, collector: &impl Collect) -> bool {
+    /// What it takes to complete the blocks that can matter.
+    fn completing_cost(&self, batch: &Batch, collector: &impl Collect) -> u64 {
         let min_sum = self.min_sum(collector);
         let n_blocks = batch.bounds.iter().filter(|bound| **bound >= min_sum);
         let n_bounded = (self.terms.n_rows() - batch.n_summed) as u64;
-        let per_block = cost::BLOCK + n_bounded * cost::TERM_IN_BLOCK;
-        n_blocks.count() as u64 * per_block < self.sweep_cost(batch)
+        n_blocks.count() as u64 * (cost::BLOCK + n_bounded * cost::TERM_IN_BLOCK)
     }
 
     /// Sums the rest of the terms and offers every document.
-    fn sweep(&mut self, batch: &Batch, collector: &mut impl Collect) -> usize {
+    fn sweep(&mut self, batch: &mut Batch, collector: &mut impl Collect) -> usize {
+        self.sum_more(batch, self.terms.n_rows());
         let sums = self.sums.as_mut_slice();
-        let rest = batch.n_summed..self.terms.n_rows();
-        let n_scored = &mut self.work.postings_scored;
-        self.terms.sum_more(rest, &batch.windows, sums, n_scored);
         for &place in &batch.offered {
             if let Some(sum) = sums.get_mut(place) {
                 *sum = 0;
@@ -304,17 +320,16 @@ impl<'a> Pruned<'a> {
         // Every document of a block would matter without a threshold, but not so much as the best
         // ones of other blocks.
         let (first, nth, _) = places.select_nth_unstable_by_key(n_first, by_bound);
-        let highest_left = batch.bounds[*nth];
+        let above = batch.bounds[*nth].saturating_add(1);
         first.sort_unstable_by_key(by_bound);
         for &place in first.iter() {
-            let bounds = highest_left.saturating_add(1)..=u32::MAX;
-            self.complete_block(batch, place, bounds, collector);
+            self.complete_block(batch, place, above, collector);
             for candidate in &self.candidates {
                 let offset = candidate.doc as usize % BLOCK;
                 batch.offered.push(place * BLOCK + offset);
             }
         }
-        batch.highest_left = highest_left;
+        batch.offered.sort_unstable();
     }
 
     /// Completes blocks as long as they can matter, those with the highest bounds first.
@@ -346,7 +361,7 @@ impl<'a> Pruned<'a> {
                 break;
             }
             if batch.bounds[place] >= self.min_sum(collector) {
-                self.complete_block(batch, place, 0..=batch.highest_left, collector);
+                self.complete_block(batch, place, 0, collector);
                 n_completed += 1;
             }
         }
@@ -358,24 +373,24 @@ impl<'a> Pruned<'a> {
         let mut n_completed = 0;
         for (place, &bound) in batch.bounds.iter().enumerate() {
             if bound >= self.min_sum(collector) {
-                self.complete_block(batch, place, 0..=u32::MAX, collector);
+                self.complete_block(batch, place, 0, collector);
                 n_completed += 1;
             }
         }
         n_completed
     }
 
-    /// Completes and offers the documents of a block that can matter and whose bounds lie in
-    /// `bounds`. They are in `candidates` afterwards.
+    /// Completes and offers the documents of a block that can matter and have a bound of at least
+    /// `low`. They are in `candidates` afterwards.
     fn complete_block(
         &mut self,
         batch: &Batch,
         place: usize,
-        bounds: RangeInclusive<u32>,
+        low: u32,
         collector: &mut impl Collect,
     ) {
         let min_sum = self.min_sum(collector);
-        let low = min_sum.max(*bounds.start());
+        let low = min_sum.max(low);
         self.candidates.clear();
         let (Some(block), Some(&rest)) = (batch.block(place), batch.rest.get(place)) else {
             return;
@@ -383,9 +398,13 @@ impl<'a> Pruned<'a> {
         let start = u32::try_from(block << BLOCK_BITS).unwrap_or(DocId::MAX);
         let end = batch.windows.n_docs().min((place + 1) * BLOCK);
         let sums = &self.sums.as_mut_slice()[place * BLOCK..end];
-        for (doc, &sum) in (start..).zip(sums) {
-            let bound = sum.saturating_add(rest);
-            if bound >= low && bound <= *bounds.end() {
+        for (offset, &sum) in (0u32..).zip(sums) {
+            let is_new = || {
+                let place = place * BLOCK + offset as usize;
+                batch.offered.binary_search(&place).is_err()
+            };
+            if sum.saturating_add(rest) >= low && is_new() {
+                let doc = start + offset;
                 self.candidates.push(Candidate { doc, sum });
             }
         }

@@ -91,8 +91,7 @@ impl<'a> Terms<'a> {
 
     /// How many terms to sum when the postings of all summed ones may be so many.
     pub(super) fn n_within(&self, n_postings: u64) -> usize {
-        let rare = self.n_postings - self.n_postings_of(0..self.rows.len());
-        let mut sum = rare + self.n_postings_of(0..self.n_without_cells);
+        let mut sum = self.n_postings_summed(self.n_without_cells);
         let mut n = self.n_without_cells;
         while let Some(term) = self.rows.get(n) {
             sum += u64::from(term.doc_freq);
@@ -102,6 +101,11 @@ impl<'a> Terms<'a> {
             n += 1;
         }
         n
+    }
+
+    /// Postings that are summed when the first `n_rows` terms with rows are.
+    pub(super) fn n_postings_summed(&self, n_rows: usize) -> u64 {
+        self.n_postings - self.n_postings_of(n_rows..self.rows.len())
     }
 
     /// Postings of some of the terms with rows.
@@ -188,6 +192,8 @@ impl<'a> Terms<'a> {
     /// Bounds every block of a batch: by the largest of its `sums` and what the terms that are not
     /// in them can add.
     pub(super) fn bound_blocks(&self, batch: &mut Batch, sums: &[u32]) {
+        batch.rest.clear();
+        batch.bounds.clear();
         let mut scaled = Vec::new();
         let n_terms = self.rows.len() - batch.n_summed;
         for window in batch.windows.iter() {
