@@ -46,14 +46,14 @@ pub struct BoundsPlugin {
 impl Default for BoundsPlugin {
     fn default() -> BoundsPlugin {
         BoundsPlugin {
-            share: 0.25,
+            share: 0.2,
             min_postings: 1024,
         }
     }
 }
 
 impl BoundsPlugin {
-    /// Most bytes of bounds per byte of the postings they cover; 0.25 by default. More make
+    /// Most bytes of bounds per byte of the postings they cover; 0.2 by default. More make
     /// search faster in segments whose documents are well ordered.
     #[must_use]
     pub fn share(mut self, share: f32) -> BoundsPlugin {
