@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn name_is_readable_and_stable() {
-        assert_eq!(Identity::default().tokenizer_name(), "laconic/1/linear8//");
+        assert_eq!(Identity::default().tokenizer_name(), "laconic/1/linear5//");
         assert_eq!(
             identity("nano@3f9a", "laconic/x 1", 5).tokenizer_name(),
             "laconic/1/linear5/nano@3f9a/laconic%2fx%201"

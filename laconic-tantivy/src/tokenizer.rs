@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn repeats_terms_by_impact() {
-        let mut tokenizer = LaconicTokenizer::new(ImpactQuantizer::default());
+        let mut tokenizer = LaconicTokenizer::new(ImpactQuantizer::with_bits(8).unwrap());
         let counts = counts(
             &mut tokenizer,
             r#"{"Ġa": 1, "b": 0.5, "c": 99, "d": 0.001}"#,

@@ -34,7 +34,8 @@ impl PlainQuery {
             let weights = vector.iter().map(move |(_, weight)| f64::from(weight));
             weights.map(move |weight| (weight * factor).round().max(1.0))
         };
-        let fits = |factor: f64| rounded(factor).sum::<f64>() * max_impact <= f64::from(u32::MAX);
+        let fits =
+            |factor: f64| rounded(factor).sum::<f64>() * max_impact <= f64::from(0xff00_0000u32);
         let mut factor = f64::from(1u32 << 24);
         while factor > 1.0 && !fits(factor) {
             factor /= 2.0;

@@ -107,7 +107,7 @@ pub(crate) struct Bench {
     /// Segments of the index; several need --docs if there are files
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     segments: u32,
-    /// Bits of an impact, 4 to 8
+    /// Bits of an impact, 4 to 8. Indexes have 5 by default; peers are compared at 8
     #[arg(long, value_name = "BITS", default_value_t = 8, value_parser = clap::value_parser!(u8).range(4..=8))]
     bits: u8,
     /// Keep indexes in this folder, and take those that are there

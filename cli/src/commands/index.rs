@@ -47,7 +47,7 @@ pub(crate) struct Index {
     /// Index documents that the vector file lacks without sparse terms, instead of stopping
     #[arg(long, requires = "vectors")]
     allow_missing_vectors: bool,
-    /// Bits of an impact, 4 to 8, for a new index [default: 8, or what the index has]
+    /// Bits of an impact, 4 to 8, for a new index [default: 5, or what the index has]
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(4..=8))]
     bits: Option<u8>,
     /// Count lines that cannot be read and go on, instead of stopping at the first

@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn precision_follows_the_sum_of_the_weights() {
-        let quantizer = ImpactQuantizer::default();
+        let quantizer = ImpactQuantizer::with_bits(8).unwrap();
         for (n_terms, weight, bits) in [
             (1, 0.5, 24.0),
             (512, 3.5, 13.0),
@@ -156,10 +156,11 @@ mod tests {
     #[test]
     fn overflow_is_refused_not_wrapped() {
         let vector = SparseVector::from_pairs([("a", 1e30)]).unwrap();
-        let error = FixedPoint::new(&vector, ImpactQuantizer::default()).expect_err("too large");
+        let error = FixedPoint::new(&vector, ImpactQuantizer::with_bits(8).unwrap())
+            .expect_err("too large");
         assert!(error.is_invalid_input());
         let largest = SparseVector::from_pairs([("a", 16_777_216.0)]).unwrap();
-        assert!(FixedPoint::new(&largest, ImpactQuantizer::default()).is_ok());
+        assert!(FixedPoint::new(&largest, ImpactQuantizer::with_bits(8).unwrap()).is_ok());
     }
 
     proptest! {
@@ -184,7 +185,7 @@ mod tests {
 
         #[test]
         fn threshold_is_exact(threshold in prop_oneof![Just(f32::MIN), Just(0.0), 0.0f32..70.0], bits in 0u32..=24) {
-            let score_of = ScoreOf::new(bits, ImpactQuantizer::default());
+            let score_of = ScoreOf::new(bits, ImpactQuantizer::with_bits(8).unwrap());
             let sum = score_of.smallest_sum_above(threshold);
             match sum {
                 Some(sum) => {

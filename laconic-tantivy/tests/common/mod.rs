@@ -227,7 +227,8 @@ impl Model {
         };
         let max = f64::from(quantizer.max_impact());
         let fits = |bits: &u32| {
-            query.iter().map(|(_, w)| code(w, *bits)).sum::<f64>() * max <= f64::from(u32::MAX)
+            query.iter().map(|(_, w)| code(w, *bits)).sum::<f64>() * max
+                <= f64::from(0xff00_0000u32)
         };
         let fraction_bits = (0..=24u32)
             .rev()

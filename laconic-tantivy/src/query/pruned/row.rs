@@ -27,12 +27,7 @@ pub(super) struct RowTerm<'a> {
 }
 
 impl<'a> RowTerm<'a> {
-    pub(super) fn new(
-        row: Row<'a>,
-        doc_freq: u32,
-        query_weight: u32,
-        scale: Scale,
-    ) -> RowTerm<'a> {
+    pub(super) fn new(row: Row<'a>, doc_freq: u32, query_weight: u32, scale: Scale) -> RowTerm<'a> {
         let max = row.superblocks.iter().fold(0, |max, &m| max.max(m));
         let is_everywhere = row.superblocks.iter().all(|max| *max > 0);
         let mut checkpoints = Vec::new();
@@ -73,7 +68,10 @@ impl<'a> RowTerm<'a> {
             true => superblock,
             false => self.rank(superblock),
         };
-        self.row.cells.get(rank << self.row.level..).unwrap_or_default()
+        self.row
+            .cells
+            .get(rank << self.row.level..)
+            .unwrap_or_default()
     }
 
     /// How many superblocks in front of this one have cells.
@@ -110,7 +108,12 @@ impl<'a> RowTerm<'a> {
 
     /// Adds the bounds of the blocks of `superblocks` to `bounds`.
     #[inline]
-    pub(super) fn add_block_bounds(&self, superblocks: Range<usize>, scale: Scale, bounds: &mut [u16]) {
+    pub(super) fn add_block_bounds(
+        &self,
+        superblocks: Range<usize>,
+        scale: Scale,
+        bounds: &mut [u16],
+    ) {
         if self.is_everywhere && self.row.level == SUPERBLOCK_LEVELS {
             let cells = self.cells(superblocks.start);
             return add_cells::<1>(scale, self.scaled_weight, cells, bounds);

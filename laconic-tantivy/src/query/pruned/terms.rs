@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use tantivy::DocId;
 
-use super::decoded::Decoded;
 use super::BLOCK;
 use super::batch::Batch;
+use super::decoded::Decoded;
 use super::row::{BLOCKS_PER_SUPERBLOCK, RowTerm};
 use super::scale::Scale;
 use super::windows::Windows;
