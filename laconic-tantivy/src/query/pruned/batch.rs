@@ -41,6 +41,7 @@ impl Batch {
 
 /// Room for the sums of a batch, kept by the thread from query to query: fresh memory of this size
 /// costs more than a short query.
+#[derive(Default)]
 pub(super) struct Sums(Vec<u32>);
 
 thread_local! {
@@ -48,13 +49,14 @@ thread_local! {
 }
 
 impl Sums {
-    /// Room for at least `n_docs` sums, of whatever value.
-    pub(super) fn take(n_docs: usize) -> Sums {
-        let mut sums = SUMS.take();
-        if sums.len() < n_docs {
-            sums.resize(n_docs, 0);
+    /// Makes room for at least `n_docs` sums, of whatever value.
+    pub(super) fn make_room(&mut self, n_docs: usize) {
+        if self.0.is_empty() {
+            self.0 = SUMS.take();
         }
-        Sums(sums)
+        if self.0.len() < n_docs {
+            self.0.resize(n_docs, 0);
+        }
     }
 
     pub(super) fn as_mut_slice(&mut self) -> &mut [u32] {
@@ -64,8 +66,10 @@ impl Sums {
 
 impl Drop for Sums {
     fn drop(&mut self) {
-        // An evaluation may be dropped while its thread ends.
-        let sums = std::mem::take(&mut self.0);
-        let _ = SUMS.try_with(|kept| kept.replace(sums));
+        if !self.0.is_empty() {
+            let sums = std::mem::take(&mut self.0);
+            // An evaluation may be dropped while its thread ends.
+            let _ = SUMS.try_with(|kept| kept.replace(sums));
+        }
     }
 }

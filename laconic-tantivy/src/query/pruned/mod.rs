@@ -88,9 +88,7 @@ impl<'a> Pruned<'a> {
     ) -> Pruned<'a> {
         let is_ordered = bounds.is_ordered();
         let mut terms = Terms::new(terms, bounds);
-        let mut sums = Sums::take((superblocks.len().min(BATCH) << SUPERBLOCK_BITS).max(WINDOW));
-        let window = &mut sums.as_mut_slice()[..WINDOW];
-        let bounds = terms.superblock_bounds(&superblocks, is_ordered, window);
+        let bounds = terms.superblock_bounds(&superblocks, is_ordered);
         Pruned {
             terms,
             superblocks,
@@ -98,7 +96,8 @@ impl<'a> Pruned<'a> {
             is_ordered,
             max_doc,
             overestimate: 1.0,
-            sums,
+            // A query prepares many segments before it evaluates the first.
+            sums: Sums::default(),
             candidates: Vec::new(),
             work: SearchWork::default(),
         }
@@ -218,6 +217,7 @@ impl<'a> Pruned<'a> {
         }
         let n_summed = self.n_summed(windows.n_docs(), collector);
         let mut batch = Batch::new(windows, n_summed);
+        self.sums.make_room(batch.windows.n_docs());
         let (sums, n_scored) = (self.sums.as_mut_slice(), &mut self.work.postings_scored);
         self.terms
             .sum_first(n_summed, &batch.windows, sums, n_scored);

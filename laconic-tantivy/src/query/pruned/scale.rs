@@ -29,10 +29,6 @@ impl Scale {
     }
 
     /// The bound of a term of the given weight, rounded down.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the upper half of 32 bits has 16"
-    )]
     #[inline]
     pub(super) fn bound(self, max: u8, weight: u16) -> u16 {
         let max = u16::from(max) << (u16::BITS - self.impact_bits);
@@ -45,5 +41,35 @@ impl Scale {
         let n_terms = u32::try_from(n_terms).unwrap_or(u32::MAX);
         let units = u32::from(bounds).saturating_add(n_terms);
         u32::try_from(u64::from(units) << self.shift).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Also that 16 bits hold the sum of all bounds: the addition would panic here.
+        #[test]
+        fn bounds_are_never_too_low_and_seldom_much_too_high(
+            bits in 4u32..=8,
+            query in proptest::collection::vec((1u32..=1 << 14, any::<u8>()), 1..600),
+        ) {
+            let max_impact = u8::try_from((1u32 << bits) - 1).unwrap();
+            let weights: Vec<u32> = query.iter().map(|(weight, _)| *weight).collect();
+            let scale = Scale::new(&weights, max_impact);
+            let maxima = query.iter().map(|(_, max)| max & max_impact);
+            let (mut bound, mut sum) = (0u16, 0u64);
+            for (&weight, max) in weights.iter().zip(maxima) {
+                bound += scale.bound(max, scale.weight(weight));
+                sum += u64::from(weight) * u64::from(max);
+            }
+            let bound = u64::from(scale.to_sum(bound, weights.len()));
+            prop_assert!(bound >= sum);
+            // Two units a term: one for the weight, one for the bound.
+            let slack = (2 * (weights.len() as u64 + 1)) << scale.shift;
+            prop_assert!(bound <= sum + slack, "{bound} for {sum}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use crate::bounds::{Bounds, SUPERBLOCK_BITS};
 use crate::postings::{Cursor, PostingList};
 use crate::query::collect::max_of;
 use crate::query::segment::SegmentTerms;
+use crate::query::sweep::WINDOW;
 
 /// The terms of a query in a range of superblocks of a segment.
 ///
@@ -120,7 +121,6 @@ impl<'a> Terms<'a> {
         &mut self,
         superblocks: &Range<usize>,
         is_ordered: bool,
-        sums: &mut [u32],
     ) -> Vec<u32> {
         let mut scaled = vec![0u16; superblocks.len()];
         for term in &self.rows {
@@ -132,7 +132,6 @@ impl<'a> Terms<'a> {
         };
         if is_ordered {
             let (start, end) = (doc_of(superblocks.start), doc_of(superblocks.end));
-            sums.fill(0);
             let mut decoded = Decoded::default();
             for cursor in cursors.iter_mut() {
                 cursor.approach(start);
@@ -141,7 +140,8 @@ impl<'a> Terms<'a> {
                 cursor.seek(start);
                 decoded.read(cursor, end);
             }
-            decoded.superblock_maxima(start, sums, &mut bounds);
+            let mut sums = vec![0; WINDOW.min(superblocks.len() << SUPERBLOCK_BITS)];
+            decoded.superblock_maxima(start, &mut sums, &mut bounds);
             self.rare = RareTerms::Decoded(decoded);
         } else {
             let max = cursors.iter().map(|cursor| cursor.max_contribution());
