@@ -53,6 +53,9 @@ const SUMMED_SHARE: f64 = 16.0;
 const MIN_SUMMED_SHARE: f64 = 0.1;
 const MAX_SUMMED_SHARE: f64 = 0.5;
 
+/// From so many terms on, a larger share.
+const MANY_TERMS: f64 = 128.0;
+
 /// Rough costs in nanoseconds, from `benches/search.rs`; only their ratios matter.
 mod cost {
     /// Adding up one posting in a window.
@@ -193,6 +196,8 @@ impl<'a> Pruned<'a> {
         let wanted = collector.n_wanted().max(10) as f64 / f64::from(self.max_doc.max(1));
         // In an order without structure, bounds of blocks tell less.
         let factor = if self.is_ordered { 1.0 } else { 2.0 };
+        // So do sums of very many bounds.
+        let factor = factor * (self.terms.n_rows() as f64 / MANY_TERMS).max(1.0);
         let share = (wanted.sqrt() * SUMMED_SHARE).max(MIN_SUMMED_SHARE) * factor;
         let mut share = share.min(MAX_SUMMED_SHARE);
         if self.min_sum(collector) <= 1 && n_docs < self.max_doc as usize / 8 {
