@@ -12,6 +12,8 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::{Fields, Rng, assert_clean, cases, merge_all, searcher, vector};
 use laconic_tantivy::{
     Approximation, BoundsPlugin, BulkWriter, LaconicQuery, LaconicTopK, MIN_MEMORY_BUDGET,
@@ -394,7 +396,7 @@ fn damaged_postings_and_bounds_do_not_panic() {
                 let at = rng.below(sound.len() as u64 * 9 / 10) as usize;
                 damaged[at] = rng.next() as u8;
             }
-            std::fs::write(&path, damaged).unwrap();
+            replace_file(&path, &damaged);
             let reopened = Index::open_in_dir(folder.path()).unwrap();
             let searcher = searcher(&reopened);
             for k in [3, 500] {
@@ -406,6 +408,13 @@ fn damaged_postings_and_bounds_do_not_panic() {
                 }
             }
         }
-        std::fs::write(&path, sound).unwrap();
+        replace_file(&path, &sound);
     }
+}
+
+/// Not in place: threads of the index opened before may still have the file mapped.
+fn replace_file(path: &Path, bytes: &[u8]) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, bytes).unwrap();
+    std::fs::rename(new, path).unwrap();
 }

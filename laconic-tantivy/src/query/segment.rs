@@ -8,16 +8,14 @@ use super::collect::Collect;
 use super::pruned::Pruned;
 use super::sweep::Sweep;
 use super::top_k::SearchWork;
-use crate::bounds::{Bounds, SUPERBLOCK_BITS};
+use crate::bounds::SUPERBLOCK_BITS;
 use crate::postings::{Cursor, FieldReader, QueryTerm};
 
 /// Queries of fewer postings are evaluated before bounds would have been read.
-const MIN_POSTINGS_TO_PRUNE: u64 = 80_000;
+const MIN_POSTINGS_TO_PRUNE: u64 = 120_000;
 
-/// Documents per wanted one from which on bounds pay, in a segment whose order brings documents
-/// with common terms together, and in others.
-const ORDERED_DOCS_PER_HIT: u64 = 10_000;
-const UNORDERED_DOCS_PER_HIT: u64 = 16_000;
+/// Documents per wanted one from which on bounds pay.
+const DOCS_PER_HIT: u64 = 8_000;
 
 /// The terms of a query that occur in a segment.
 pub(crate) struct SegmentTerms<'q> {
@@ -72,12 +70,12 @@ impl<'a> Evaluation<'a> {
         mode: EvaluationMode,
     ) -> Evaluation<'a> {
         let max_doc = field_reader.max_doc();
-        let pays = |bounds: &Bounds| match mode {
+        let pays = match mode {
             EvaluationMode::Exhaustive => false,
-            EvaluationMode::Pruned { n_wanted } => pays(bounds, &terms, max_doc, n_wanted),
+            EvaluationMode::Pruned { n_wanted } => pays(&terms, max_doc, n_wanted),
             EvaluationMode::Bounded => true,
         };
-        match field_reader.bounds().filter(|bounds| pays(bounds)) {
+        match field_reader.bounds().filter(|_| pays) {
             Some(bounds) => {
                 let first = (docs.start >> SUPERBLOCK_BITS) as usize;
                 let end = docs.end.div_ceil(1 << SUPERBLOCK_BITS) as usize;
@@ -107,11 +105,7 @@ impl<'a> Evaluation<'a> {
 }
 
 /// Whether bounds are worth reading.
-fn pays(bounds: &Bounds, terms: &SegmentTerms<'_>, max_doc: DocId, n_wanted: usize) -> bool {
-    let docs_per_hit = match bounds.is_ordered() {
-        true => ORDERED_DOCS_PER_HIT,
-        false => UNORDERED_DOCS_PER_HIT,
-    };
+fn pays(terms: &SegmentTerms<'_>, max_doc: DocId, n_wanted: usize) -> bool {
     terms.n_postings() >= MIN_POSTINGS_TO_PRUNE
-        && (n_wanted as u64).saturating_mul(docs_per_hit) <= max_doc.into()
+        && (n_wanted as u64).saturating_mul(DOCS_PER_HIT) <= max_doc.into()
 }
