@@ -91,7 +91,15 @@ impl<'a> Pruned<'a> {
     ) -> Pruned<'a> {
         let is_ordered = bounds.is_ordered();
         let mut terms = Terms::new(terms, bounds);
-        let bounds = terms.superblock_bounds(&superblocks, is_ordered);
+        let mut sums = Sums::default();
+        if is_ordered {
+            sums.make_room(WINDOW);
+            sums.as_mut_slice()[..WINDOW].fill(0);
+        }
+        let window = sums.as_mut_slice().get_mut(..WINDOW).unwrap_or_default();
+        let bounds = terms.superblock_bounds(&superblocks, is_ordered, window);
+        // A query prepares many segments before it evaluates the first: they share the room.
+        drop(sums);
         Pruned {
             terms,
             superblocks,
@@ -99,7 +107,6 @@ impl<'a> Pruned<'a> {
             is_ordered,
             max_doc,
             overestimate: 1.0,
-            // A query prepares many segments before it evaluates the first.
             sums: Sums::default(),
             candidates: Vec::new(),
             work: SearchWork::default(),

@@ -15,7 +15,6 @@ use crate::bounds::{Bounds, SUPERBLOCK_BITS};
 use crate::postings::{Cursor, PostingList};
 use crate::query::collect::max_of;
 use crate::query::segment::SegmentTerms;
-use crate::query::sweep::WINDOW;
 
 /// The terms of a query in a range of superblocks of a segment.
 ///
@@ -116,11 +115,12 @@ impl<'a> Terms<'a> {
     }
 
     /// Upper bounds of superblocks, in units of contributions. `is_ordered` says whether they are
-    /// worth some work.
+    /// worth some work; `sums` is then room for a window, all 0.
     pub(super) fn superblock_bounds(
         &mut self,
         superblocks: &Range<usize>,
         is_ordered: bool,
+        sums: &mut [u32],
     ) -> Vec<u32> {
         let mut scaled = vec![0u16; superblocks.len()];
         for term in &self.rows {
@@ -140,8 +140,7 @@ impl<'a> Terms<'a> {
                 cursor.seek(start);
                 decoded.read(cursor, end);
             }
-            let mut sums = vec![0; WINDOW.min(superblocks.len() << SUPERBLOCK_BITS)];
-            decoded.superblock_maxima(start, &mut sums, &mut bounds);
+            decoded.superblock_maxima(start, sums, &mut bounds);
             self.rare = RareTerms::Decoded(decoded);
         } else {
             let max = cursors.iter().map(|cursor| cursor.max_contribution());
