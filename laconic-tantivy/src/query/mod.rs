@@ -7,6 +7,7 @@ mod fixed_point;
 mod pruned;
 mod scorer;
 mod segment;
+mod sums;
 mod sweep;
 mod top_k;
 mod two_step;

@@ -8,6 +8,7 @@ use std::ops::Range;
 use tantivy::DocId;
 
 use super::collect::Collect;
+use super::sums::Sums;
 use super::top_k::SearchWork;
 use crate::postings::Cursor;
 
@@ -34,7 +35,11 @@ impl Sweep {
     /// Offers every matching document to `collector`.
     pub(crate) fn collect(mut self, collector: &mut impl Collect) -> SearchWork {
         let mut work = SearchWork::default();
-        let mut sums = vec![0u32; WINDOW.min(self.docs.len())];
+        let mut room = Sums::default();
+        let len = WINDOW.min(self.docs.len());
+        room.make_room(len);
+        let sums = &mut room.as_mut_slice()[..len];
+        sums.fill(0);
         while let Some(start) = self.next_start() {
             if collector.min_sum() == u32::MAX {
                 break;

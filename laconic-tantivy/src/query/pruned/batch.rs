@@ -1,6 +1,4 @@
-//! [`Batch`]: superblocks under evaluation, and room for the [`Sums`] of their documents.
-
-use std::cell::RefCell;
+//! [`Batch`]: superblocks under evaluation.
 
 use super::BLOCK;
 use super::windows::Windows;
@@ -36,40 +34,5 @@ impl Batch {
         let window = self.windows.containing(place * BLOCK)?;
         let offset = place - window.place.start / BLOCK;
         Some((window.superblocks.start << SUPERBLOCK_LEVELS) + offset)
-    }
-}
-
-/// Room for the sums of a batch, kept by the thread from query to query: fresh memory of this size
-/// costs more than a short query.
-#[derive(Default)]
-pub(super) struct Sums(Vec<u32>);
-
-thread_local! {
-    static SUMS: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
-}
-
-impl Sums {
-    /// Makes room for at least `n_docs` sums, of whatever value.
-    pub(super) fn make_room(&mut self, n_docs: usize) {
-        if self.0.is_empty() {
-            self.0 = SUMS.take();
-        }
-        if self.0.len() < n_docs {
-            self.0.resize(n_docs, 0);
-        }
-    }
-
-    pub(super) fn as_mut_slice(&mut self) -> &mut [u32] {
-        &mut self.0
-    }
-}
-
-impl Drop for Sums {
-    fn drop(&mut self) {
-        if !self.0.is_empty() {
-            let sums = std::mem::take(&mut self.0);
-            // An evaluation may be dropped while its thread ends.
-            let _ = SUMS.try_with(|kept| kept.replace(sums));
-        }
     }
 }

@@ -23,10 +23,11 @@ use tantivy::DocId;
 
 use super::collect::Collect;
 use super::segment::SegmentTerms;
+use super::sums::Sums;
 use super::sweep::WINDOW;
 use super::top_k::SearchWork;
 use crate::bounds::{BLOCK_BITS, Bounds, SUPERBLOCK_BITS};
-use batch::{Batch, Sums};
+use batch::Batch;
 use terms::{Candidate, Terms};
 use windows::Windows;
 
