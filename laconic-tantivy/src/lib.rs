@@ -79,8 +79,8 @@ pub use identity::{Identity, ModelIdentity};
 pub use index::{create_in_dir, open_in_dir, register};
 pub use quantizer::{ImpactQuantizer, QuantizationLoss};
 pub use query::{
-    Approximation, LaconicQuery, LaconicTopK, SearchWork, TermContribution, TopHits,
-    exhaustive_top_k,
+    Approximation, Bm25, Bm25Query, HybridQuery, LaconicQuery, LaconicTopK, SearchWork, SumQuery,
+    TermContribution, TopHits, exhaustive_top_k,
 };
 pub use reorder::{OptimizeOptions, OptimizeProgress, OptimizeReport, OptimizeStep, optimize};
 pub use stats::{FieldStats, IndexStats};

@@ -48,7 +48,7 @@ pub(crate) fn check_bounds(
         n_rows += 1;
         maxima.clear();
         let list = field_reader.list(info)?;
-        Cursor::new(list, 1, max_impact).for_each(|doc, impact| {
+        Cursor::of_impacts(list, max_impact).for_each(|doc, impact| {
             maxima.add(doc, u8::try_from(impact).unwrap_or(u8::MAX));
         });
         let level = u8::try_from(row.level).unwrap_or(0);

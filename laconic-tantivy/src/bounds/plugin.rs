@@ -322,7 +322,7 @@ impl ListReader {
         mut visit: impl FnMut(DocId, u8),
     ) -> tantivy::Result<()> {
         let list = self.field_reader.list(info)?;
-        Cursor::new(list, 1, self.max_impact).for_each(|doc, impact| {
+        Cursor::of_impacts(list, self.max_impact).for_each(|doc, impact| {
             visit(doc, u8::try_from(impact).unwrap_or(u8::MAX));
         });
         Ok(())

@@ -2,9 +2,10 @@
 
 use tantivy::{DocId, TERMINATED};
 
+use super::contribution::{Computed, Contribution};
 use super::list::{BLOCK_LEN, PostingList, Skip};
 
-/// A position in the posting list of one query term.
+/// A position in the posting list of one term of a query.
 pub(crate) struct Cursor {
     list: PostingList,
     /// The current block; `n_packed` is the rest, larger numbers are past the end.
@@ -21,10 +22,12 @@ pub(crate) struct Cursor {
     /// Postings of the current block, and the current one.
     len: usize,
     idx: usize,
+    /// A contribution is an entry of `freqs`, at most `max_impact`, times this.
     query_weight: u32,
-    /// Larger frequencies can only come from a field given twice in one document, which the
-    /// sums of `FixedPoint` have no room for.
     max_impact: u32,
+    /// Where contributions are not multiples of the frequencies, `freqs` holds them.
+    computed: Option<Computed>,
+    max_contribution: u32,
     /// First byte of every block, once there was reason to go backwards.
     offsets: Vec<u32>,
     docs: [u32; BLOCK_LEN],
@@ -32,7 +35,16 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    pub(crate) fn new(list: PostingList, query_weight: u32, max_impact: u8) -> Cursor {
+    pub(crate) fn new(list: PostingList, contribution: Contribution) -> Cursor {
+        let max_contribution = contribution.max();
+        let (query_weight, max_impact, computed) = match contribution {
+            Contribution::Impact {
+                query_weight,
+                max_impact,
+            } => (query_weight, u32::from(max_impact), None),
+            Contribution::Bm25(bm25) => (1, u32::MAX, Some(Computed::Bm25(Box::new(bm25)))),
+            Contribution::Listed(listed) => (1, u32::MAX, Some(Computed::Listed(listed))),
+        };
         Cursor {
             block: 0,
             skip: list.skip(0),
@@ -44,7 +56,9 @@ impl Cursor {
             len: 0,
             idx: 0,
             query_weight,
-            max_impact: u32::from(max_impact),
+            max_impact,
+            computed,
+            max_contribution,
             offsets: Vec::new(),
             docs: [0; BLOCK_LEN],
             freqs: [0; BLOCK_LEN],
@@ -68,7 +82,7 @@ impl Cursor {
 
     /// No posting contributes more.
     pub(crate) fn max_contribution(&self) -> u32 {
-        self.max_impact.wrapping_mul(self.query_weight)
+        self.max_contribution
     }
 
     /// The current document's impact; meaningless past the last.
@@ -196,6 +210,7 @@ impl Cursor {
                 if skip.max_freq() > u64::from(self.max_impact) {
                     self.clamp_freqs();
                 }
+                self.compute();
             }
         }
     }
@@ -227,6 +242,17 @@ impl Cursor {
             }
         };
         self.len = decoded.unwrap_or(0);
+        if self.skip.is_none() {
+            self.compute();
+        }
+    }
+
+    /// Puts contributions in the place of the frequencies, where that is how they are made.
+    #[inline]
+    fn compute(&mut self) {
+        if let Some(computed) = &self.computed {
+            computed.replace(self.block, &self.docs[..self.len], &mut self.freqs);
+        }
     }
 
     /// Adds the contributions of all documents in `[start, start + sums.len())` to `sums` and
@@ -299,6 +325,16 @@ impl Cursor {
             }
             self.next_block();
         }
+    }
+
+    /// A cursor over the impacts of a laconic field.
+    pub(crate) fn of_impacts(list: PostingList, max_impact: u8) -> Cursor {
+        let query_weight = 1;
+        let contribution = Contribution::Impact {
+            query_weight,
+            max_impact,
+        };
+        Cursor::new(list, contribution)
     }
 
     /// Calls `visit(doc, impact)` for every posting from here to the end.

@@ -1,4 +1,4 @@
-//! [`FieldReader`]: one laconic field of one segment, opened once.
+//! [`FieldReader`]: one field of one segment, opened once.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use tantivy::directory::{CompositeFile, FileSlice, OwnedBytes};
 use tantivy::error::DataCorruption;
 use tantivy::index::{InvertedIndexReader, SegmentComponent};
 use tantivy::postings::TermInfo;
-use tantivy::schema::{Field, Term};
+use tantivy::schema::{Field, IndexRecordOption, Term};
 use tantivy::{DocId, SegmentReader, TantivyError};
 
 use super::list::PostingList;
@@ -21,6 +21,10 @@ const TOTAL_TOKENS_LEN: usize = 8;
 /// What a query needs of a segment beside Tantivy's term dictionary, without copies.
 pub(crate) struct FieldReader {
     postings: OwnedBytes,
+    option: IndexRecordOption,
+    n_tokens: u64,
+    /// Codes of the lengths of the documents, empty where the field keeps none.
+    lengths: OwnedBytes,
     bounds: Option<Bounds>,
     lookup: Option<TermLookup>,
     has_bounds_section: bool,
@@ -76,9 +80,15 @@ impl FieldReader {
             Some(section) => section.read_bytes()?,
             None => OwnedBytes::empty(),
         };
-        if postings.len() >= TOTAL_TOKENS_LEN {
-            postings.advance(TOTAL_TOKENS_LEN);
-        }
+        let n_tokens = postings.as_slice().first_chunk::<TOTAL_TOKENS_LEN>();
+        let n_tokens = n_tokens.map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        postings.advance(TOTAL_TOKENS_LEN.min(postings.len()));
+        let entry = reader.schema().get_field_entry(field);
+        let option = entry.field_type().index_record_option();
+        let lengths = reader
+            .fieldnorms_readers()
+            .get_inner_file()
+            .open_read(field);
         let component = open_component(reader)?;
         let section = |idx| component.as_ref()?.open_read_with_idx(field, idx);
         let read = |section: FileSlice| section.read_bytes();
@@ -86,11 +96,28 @@ impl FieldReader {
         let lookup = section(LOOKUP_SECTION).map(read).transpose()?;
         Ok(FieldReader {
             postings,
+            option: option.unwrap_or(IndexRecordOption::Basic),
+            n_tokens,
+            lengths: match lengths {
+                Some(lengths) => lengths.read_bytes()?,
+                None => OwnedBytes::empty(),
+            },
             has_bounds_section: bounds.is_some(),
             bounds: bounds.and_then(|bytes| Bounds::open(bytes, reader.max_doc())),
             lookup: lookup.and_then(TermLookup::open),
             max_doc: reader.max_doc(),
         })
+    }
+
+    /// Codes of the lengths of the documents, by document; empty where the field keeps none.
+    pub(crate) fn lengths(&self) -> &OwnedBytes {
+        &self.lengths
+    }
+
+    /// The average length of a document when the segment was written.
+    #[expect(clippy::cast_precision_loss, reason = "as Tantivy computes it")]
+    pub(crate) fn average_length(&self) -> f32 {
+        self.n_tokens as f32 / self.max_doc as f32
     }
 
     /// Upper bounds, where the segment has them.
@@ -101,10 +128,6 @@ impl FieldReader {
     /// Whether there are bounds of a version that this program does not read.
     pub(crate) fn has_unreadable_bounds(&self) -> bool {
         self.has_bounds_section && self.bounds.is_none()
-    }
-
-    pub(crate) fn max_doc(&self) -> DocId {
-        self.max_doc
     }
 
     /// The terms of the query that occur in the segment, in the order of the query.
@@ -163,7 +186,7 @@ impl FieldReader {
     fn list_at(&self, range: &Range<usize>, doc_freq: u32) -> tantivy::Result<PostingList> {
         let fits = range.start <= range.end && range.end <= self.postings.len();
         let bytes = fits.then(|| self.postings.slice(range.clone()));
-        let list = bytes.and_then(|bytes| PostingList::parse(bytes, doc_freq));
+        let list = bytes.and_then(|bytes| PostingList::parse(bytes, doc_freq, self.option));
         list.ok_or_else(|| {
             let what = format!("posting list {range:?} of {doc_freq} postings does not fit");
             TantivyError::DataCorruption(DataCorruption::comment_only(what))

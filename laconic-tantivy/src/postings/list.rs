@@ -3,21 +3,38 @@
 use bitpacking::{BitPacker, BitPacker4x};
 use tantivy::DocId;
 use tantivy::directory::OwnedBytes;
+use tantivy::schema::IndexRecordOption;
 
 /// Postings per bit-packed block.
 pub(crate) const BLOCK_LEN: usize = BitPacker4x::BLOCK_LEN;
 
-/// Bytes of one entry of the skip list: last document (4), bits per document delta, bits per
-/// frequency, and two bytes of Tantivy's that are zero without field norms.
-const SKIP_ENTRY: usize = 8;
-
-/// A posting list as Tantivy's `postings/serializer.rs` writes it for a field with frequencies
-/// and without positions.
+/// A posting list as Tantivy's `postings/serializer.rs` writes it.
 #[derive(Clone)]
 pub(crate) struct PostingList {
     doc_freq: u32,
+    option: IndexRecordOption,
     skips: OwnedBytes,
     blocks: OwnedBytes,
+}
+
+/// Bytes of one entry of the skip list: last document (4), bits per document delta; with
+/// frequencies, bits per frequency and a [`BestByDefault`]; with positions, the sum of the
+/// frequencies (4) between these two.
+fn entry_len(option: IndexRecordOption) -> usize {
+    match option {
+        IndexRecordOption::Basic => 5,
+        IndexRecordOption::WithFreqs => 8,
+        IndexRecordOption::WithFreqsAndPositions => 12,
+    }
+}
+
+/// The posting of a packed block with the largest BM25 at Tantivy's own parameters and at the
+/// segment's average length when it was written. Both 0 where nothing is known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BestByDefault {
+    pub(crate) length_code: u8,
+    /// Of 255 and more, 255.
+    pub(crate) freq: u8,
 }
 
 /// What the skip list says of one block.
@@ -31,14 +48,15 @@ pub(crate) struct Skip {
 }
 
 impl Skip {
-    fn read(entry: [u8; SKIP_ENTRY]) -> Skip {
-        let [a, b, c, d, doc_bits, freq_bits, ..] = entry;
-        Skip {
+    #[inline]
+    fn read(entry: &[u8]) -> Option<Skip> {
+        let (&[a, b, c, d, doc_bits], rest) = entry.split_first_chunk()?;
+        Some(Skip {
             last_doc: u32::from_le_bytes([a, b, c, d]),
             doc_bits: doc_bits & 0x1f,
-            freq_bits,
+            freq_bits: rest.first().copied().unwrap_or(0),
             strict: doc_bits & 0x40 != 0,
-        }
+        })
     }
 
     /// Bytes of the block.
@@ -57,14 +75,19 @@ impl Skip {
 }
 
 impl PostingList {
-    /// The list of a term with `doc_freq` postings, or `None` when the bytes cannot be one.
-    pub(crate) fn parse(mut bytes: OwnedBytes, doc_freq: u32) -> Option<PostingList> {
+    /// The list of a term with `doc_freq` postings in a field indexed with `option`, or `None`
+    /// when the bytes cannot be one.
+    pub(crate) fn parse(
+        mut bytes: OwnedBytes,
+        doc_freq: u32,
+        option: IndexRecordOption,
+    ) -> Option<PostingList> {
         let n_packed = doc_freq as usize / BLOCK_LEN;
         let (mut skips, mut blocks) = (OwnedBytes::empty(), bytes.clone());
         if n_packed > 0 {
             let mut rest = bytes.as_slice();
             let skip_len = take_vint(&mut rest)? as usize;
-            if skip_len != n_packed * SKIP_ENTRY || skip_len > rest.len() {
+            if skip_len != n_packed * entry_len(option) || skip_len > rest.len() {
                 return None;
             }
             bytes.advance(bytes.len() - rest.len());
@@ -72,6 +95,7 @@ impl PostingList {
         }
         Some(PostingList {
             doc_freq,
+            option,
             skips,
             blocks,
         })
@@ -85,21 +109,40 @@ impl PostingList {
     /// The skip entry of a bit-packed block.
     #[inline]
     pub(crate) fn skip(&self, block: usize) -> Option<Skip> {
-        let entry = self.skips.as_slice().get(block * SKIP_ENTRY..)?;
-        entry.first_chunk().map(|entry| Skip::read(*entry))
+        Skip::read(self.entry(block)?)
+    }
+
+    #[inline]
+    fn entry(&self, block: usize) -> Option<&[u8]> {
+        let len = entry_len(self.option);
+        self.skips.as_slice().get(block * len..(block + 1) * len)
+    }
+
+    fn n_packed(&self) -> usize {
+        self.skips.len() / entry_len(self.option)
+    }
+
+    /// What Tantivy noted of a bit-packed block for its own pruning; never for a field without
+    /// frequencies.
+    pub(crate) fn best_by_default(&self, block: usize) -> Option<BestByDefault> {
+        match *self.entry(block)? {
+            [.., length_code, freq] if self.option.has_freq() => {
+                Some(BestByDefault { length_code, freq })
+            }
+            _ => None,
+        }
     }
 
     /// Where every block begins, the rest included.
     pub(crate) fn block_offsets(&self) -> Vec<u32> {
-        let (entries, _) = self.skips.as_slice().as_chunks();
+        let skips = (0..self.n_packed()).map_while(|block| self.skip(block));
         // The bytes of a list are counted in 32 bits by the dictionary.
-        let len = |entry: &[u8; SKIP_ENTRY]| u32::try_from(Skip::read(*entry).len()).unwrap_or(0);
-        let next = |offset: &mut u32, entry| {
-            *offset = offset.saturating_add(len(entry));
+        let len = |skip: Skip| u32::try_from(skip.len()).unwrap_or(0);
+        let next = |offset: &mut u32, skip| {
+            *offset = offset.saturating_add(len(skip));
             Some(*offset)
         };
-        let ends = entries.iter().scan(0, next);
-        std::iter::once(0).chain(ends).collect()
+        std::iter::once(0).chain(skips.scan(0, next)).collect()
     }
 
     /// A byte of the blocks, 0 behind their end.
@@ -110,8 +153,15 @@ impl PostingList {
 
     /// The first block whose last document is not in front of `target`; the rest has none.
     pub(crate) fn first_block_reaching(&self, target: DocId) -> usize {
-        let (entries, _) = self.skips.as_slice().as_chunks::<SKIP_ENTRY>();
-        entries.partition_point(|entry| Skip::read(*entry).last_doc < target)
+        let (mut low, mut high) = (0, self.n_packed());
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.skip(middle).is_some_and(|skip| skip.last_doc < target) {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        low
     }
 
     /// Number of postings in the rest, which is never empty in front of the end.
@@ -149,6 +199,10 @@ impl PostingList {
         offset: usize,
         freqs: &mut [u32; BLOCK_LEN],
     ) -> bool {
+        if !self.option.has_freq() {
+            freqs.fill(1);
+            return true;
+        }
         let packed = self.blocks.get(offset + skip.doc_len()..);
         let packed = packed.unwrap_or_default();
         if skip.freq_bits > 32 || packed.len() < skip.len() - skip.doc_len() {
@@ -180,7 +234,10 @@ impl PostingList {
             *doc = last;
         }
         for freq in freqs.iter_mut().take(n) {
-            *freq = take_vint(&mut bytes)?;
+            *freq = match self.option.has_freq() {
+                true => take_vint(&mut bytes)?,
+                false => 1,
+            };
         }
         Some(n)
     }

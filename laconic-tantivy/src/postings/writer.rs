@@ -5,10 +5,12 @@ use std::ops::Range;
 
 use bitpacking::{BitPacker, BitPacker4x};
 use tantivy::DocId;
+use tantivy::directory::OwnedBytes;
 use tantivy::postings::TermInfo;
+use tantivy::schema::IndexRecordOption;
 use tantivy::termdict::TermDictionaryBuilder;
 
-use super::list::BLOCK_LEN;
+use super::list::{BLOCK_LEN, PostingList};
 
 /// Marks the bits of a document's distance as those of the distance minus one.
 const STRICT: u8 = 0x40;
@@ -22,6 +24,11 @@ pub(crate) struct ListWriter<T: Write, P: Write> {
     postings: P,
     /// Bytes written, as the dictionary counts them.
     end: usize,
+    list: Packed,
+}
+
+/// The bytes of one posting list.
+struct Packed {
     packer: BitPacker4x,
     skips: Vec<u8>,
     blocks: Vec<u8>,
@@ -35,9 +42,7 @@ impl<T: Write, P: Write> ListWriter<T, P> {
             dictionary: TermDictionaryBuilder::create(terms)?,
             postings,
             end: 0,
-            packer: BitPacker4x::new(),
-            skips: Vec::new(),
-            blocks: Vec::new(),
+            list: Packed::new(),
         })
     }
 
@@ -49,37 +54,12 @@ impl<T: Write, P: Write> ListWriter<T, P> {
         docs: &[DocId],
         impacts: &[u8],
     ) -> io::Result<Range<usize>> {
-        self.skips.clear();
-        self.blocks.clear();
-        let (packed_docs, rest_docs) = docs.as_chunks::<BLOCK_LEN>();
-        let (packed_impacts, rest_impacts) = impacts.as_chunks::<BLOCK_LEN>();
-        let mut before = 0;
-        for (docs, impacts) in packed_docs.iter().zip(packed_impacts) {
-            self.pack(before, docs, impacts);
-            before = docs[BLOCK_LEN - 1];
-        }
-        for &doc in rest_docs {
-            push_vint(doc - before, &mut self.blocks);
-            before = doc;
-        }
-        for &impact in rest_impacts {
-            push_vint(u32::from(impact), &mut self.blocks);
-        }
+        self.list.pack(docs, impacts);
         let start = self.end;
-        if !packed_docs.is_empty() {
-            let mut skip_len = Vec::with_capacity(5);
-            push_vint(
-                u32::try_from(self.skips.len()).unwrap_or(u32::MAX),
-                &mut skip_len,
-            );
-            self.put(&skip_len)?;
-            let skips = std::mem::take(&mut self.skips);
-            self.put(&skips)?;
-            self.skips = skips;
+        for part in [&*self.list.skip_len(), &self.list.skips, &self.list.blocks] {
+            self.end += part.len();
+            self.postings.write_all(part)?;
         }
-        let blocks = std::mem::take(&mut self.blocks);
-        self.put(&blocks)?;
-        self.blocks = blocks;
         let place = start..self.end;
         let info = TermInfo {
             // A segment has fewer than 2^31 documents.
@@ -95,8 +75,48 @@ impl<T: Write, P: Write> ListWriter<T, P> {
     pub(crate) fn finish(self) -> io::Result<()> {
         self.dictionary.finish().map(|_| ())
     }
+}
 
-    fn pack(&mut self, before: DocId, docs: &[u32; BLOCK_LEN], impacts: &[u8; BLOCK_LEN]) {
+impl Packed {
+    fn new() -> Packed {
+        Packed {
+            packer: BitPacker4x::new(),
+            skips: Vec::new(),
+            blocks: Vec::new(),
+        }
+    }
+
+    /// Makes the bytes of a list.
+    fn pack(&mut self, docs: &[DocId], impacts: &[u8]) {
+        self.skips.clear();
+        self.blocks.clear();
+        let (packed_docs, rest_docs) = docs.as_chunks::<BLOCK_LEN>();
+        let (packed_impacts, rest_impacts) = impacts.as_chunks::<BLOCK_LEN>();
+        let mut before = 0;
+        for (docs, impacts) in packed_docs.iter().zip(packed_impacts) {
+            self.pack_block(before, docs, impacts);
+            before = docs[BLOCK_LEN - 1];
+        }
+        for &doc in rest_docs {
+            push_vint(doc - before, &mut self.blocks);
+            before = doc;
+        }
+        for &impact in rest_impacts {
+            push_vint(u32::from(impact), &mut self.blocks);
+        }
+    }
+
+    /// The number of bytes of the skip list, which comes first if there is one.
+    fn skip_len(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if !self.skips.is_empty() {
+            let len = u32::try_from(self.skips.len()).unwrap_or(u32::MAX);
+            push_vint(len, &mut bytes);
+        }
+        bytes
+    }
+
+    fn pack_block(&mut self, before: DocId, docs: &[u32; BLOCK_LEN], impacts: &[u8; BLOCK_LEN]) {
         // Tantivy reads a block that begins behind document 0 as one with nothing before it.
         let before = (before != 0).then_some(before);
         let doc_bits = self.packer.num_bits_strictly_sorted(before, docs);
@@ -114,10 +134,19 @@ impl<T: Write, P: Write> ListWriter<T, P> {
         // The last two are for BM25, of which a field without lengths knows nothing.
         self.skips.extend([doc_bits | STRICT, impact_bits, 0, 0]);
     }
+}
 
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.end += bytes.len();
-        self.postings.write_all(bytes)
+impl PostingList {
+    /// A list in memory, of ascending documents, each with frequency 1.
+    pub(crate) fn of_docs(docs: &[DocId]) -> PostingList {
+        let mut list = Packed::new();
+        list.pack(docs, &vec![1; docs.len()]);
+        let bytes = [&*list.skip_len(), &list.skips, &list.blocks].concat();
+        // A segment has fewer than 2^31 documents.
+        let doc_freq = u32::try_from(docs.len()).unwrap_or(u32::MAX);
+        let option = IndexRecordOption::WithFreqs;
+        let list = PostingList::parse(OwnedBytes::new(bytes), doc_freq, option);
+        list.expect("what was packed here is a list")
     }
 }
 

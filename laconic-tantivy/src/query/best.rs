@@ -4,10 +4,10 @@ use std::cmp::{Ordering, Reverse};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tantivy::fastfield::AliveBitSet;
-use tantivy::{DocAddress, DocId, Score, SegmentOrdinal, SegmentReader};
+use tantivy::{DocAddress, DocId, Score, SegmentOrdinal};
 
 use super::collect::{Collect, for_each_at_least};
+use super::filter::Admission;
 use super::fixed_point::ScoreOf;
 
 /// A document of the result; larger is better: higher score, then lower address.
@@ -40,7 +40,7 @@ pub(crate) struct Best<'a> {
     /// The threshold of all threads of a search.
     shared: &'a AtomicU32,
     segment: SegmentOrdinal,
-    alive: Option<&'a AliveBitSet>,
+    admission: Admission<'a>,
     /// At least the `k` best so far, once there are as many; fewer than `capacity`.
     hits: Vec<Hit>,
     capacity: usize,
@@ -48,6 +48,8 @@ pub(crate) struct Best<'a> {
     worst: Option<Hit>,
     /// No smaller sum can get in.
     min_sum: u32,
+    /// Only what comes after this can get in.
+    after: Option<Hit>,
 }
 
 impl<'a> Best<'a> {
@@ -59,19 +61,43 @@ impl<'a> Best<'a> {
             score_of,
             shared,
             segment: 0,
-            alive: None,
+            admission: Admission::default(),
             hits: Vec::new(),
             // Pruning at twice `k` costs a constant per hit; a small `k` wants a sharp threshold.
             capacity: k.saturating_mul(2).max(16),
             worst: None,
             min_sum: 1,
+            after: None,
         }
     }
 
+    /// Only documents that come after this one.
+    pub(crate) fn start_after(&mut self, score: Score, address: DocAddress) {
+        self.after = Some(Hit {
+            score: score.to_bits(),
+            segment: address.segment_ord,
+            doc: address.doc_id,
+        });
+    }
+
+    /// Only documents with at least this score.
+    pub(crate) fn start_at_score(&mut self, min_score: Score) {
+        let min_sum = self.score_of.smallest_sum_above(min_score.next_down());
+        self.min_sum = self.min_sum.max(min_sum.unwrap_or(u32::MAX));
+    }
+
     /// From here on, documents are of this segment.
-    pub(crate) fn enter_segment(&mut self, segment: SegmentOrdinal, reader: &'a SegmentReader) {
+    pub(crate) fn enter_segment(&mut self, segment: SegmentOrdinal, admission: Admission<'a>) {
         self.segment = segment;
-        self.alive = reader.alive_bitset();
+        self.admission = admission;
+    }
+
+    /// Ends with the current segment.
+    ///
+    /// # Errors
+    /// What went wrong in its filter.
+    pub(crate) fn leave_segment(&mut self) -> tantivy::Result<()> {
+        self.admission.take_error().map_or(Ok(()), Err)
     }
 
     /// Takes over the documents of another thread.
@@ -93,7 +119,8 @@ impl<'a> Best<'a> {
 
     #[inline]
     fn push(&mut self, hit: Hit) {
-        if self.worst.is_none_or(|worst| hit > worst) {
+        if self.worst.is_none_or(|worst| hit > worst) && self.after.is_none_or(|after| hit < after)
+        {
             self.hits.push(hit);
             if self.hits.len() >= self.capacity {
                 self.settle();
@@ -121,9 +148,8 @@ impl<'a> Best<'a> {
 
     /// Offers the documents whose sums lie between `low` and `high`, both included.
     fn collect_between(&mut self, start: DocId, sums: &[u32], low: u32, high: u32) {
-        let alive = self.alive;
         for_each_at_least(low.max(self.min_sum), start, sums, |doc, sum| {
-            if sum <= high && alive.is_none_or(|alive| alive.is_alive(doc)) {
+            if sum <= high && self.admission.admits(doc) {
                 self.offer(doc, sum);
             }
             low.max(self.min_sum)

@@ -1,17 +1,27 @@
 //! [`LaconicQuery`] and Tantivy's three traits: query → weight → scorer.
 
 mod best;
+mod bm25_query;
+mod clause;
 mod collect;
 mod exhaustive;
+mod explain;
+mod filter;
+mod filtered_scorer;
 mod fixed_point;
+mod hybrid_query;
+mod open_segment;
 mod pruned;
 mod scorer;
 mod segment;
+mod sum_query;
 mod sums;
 mod sweep;
 mod top_k;
 mod two_step;
 mod weight;
+mod word;
+mod word_row;
 
 use std::sync::Arc;
 
@@ -21,11 +31,15 @@ use tantivy::schema::Field;
 
 use crate::{LaconicField, ModelIdentity, SparseVector};
 
+pub use bm25_query::{Bm25, Bm25Query};
 pub use exhaustive::exhaustive_top_k;
+pub use explain::TermContribution;
+pub use hybrid_query::HybridQuery;
+pub use sum_query::SumQuery;
 pub use top_k::{Approximation, LaconicTopK, SearchWork, TopHits};
-pub use weight::TermContribution;
 
-use weight::LaconicWeight;
+use sum_query::Parts;
+use weight::SumWeight;
 
 /// Scores documents by the dot product of their impacts with a query vector.
 ///
@@ -94,16 +108,6 @@ impl LaconicQuery {
         &self.vector
     }
 
-    fn laconic_weight(
-        &self,
-        schema: &tantivy::schema::Schema,
-    ) -> Result<LaconicWeight, crate::Error> {
-        let field = LaconicField::of(schema, self.field)?;
-        field.identity().check_model(self.model.as_ref())?;
-        let vector = self.vector.clone();
-        LaconicWeight::new(&field, vector, self.terms.clone())
-    }
-
     /// How one document's score comes about: each matching term with its impact, query weight
     /// and share, largest share first.
     ///
@@ -127,15 +131,24 @@ impl LaconicQuery {
                 address.segment_ord
             )));
         }
-        Ok(self
-            .laconic_weight(searcher.schema())?
-            .contributions(reader, address.doc_id)?)
+        let scoring = EnableScoring::disabled_from_schema(searcher.schema());
+        let weight = SumWeight::new(&self.parts(), scoring)?;
+        Ok(weight.contributions(reader, address.doc_id)?)
+    }
+}
+
+impl SumQuery for LaconicQuery {
+    fn parts(&self) -> Parts<'_> {
+        Parts {
+            learned: Some((self, 1.0)),
+            ..Parts::default()
+        }
     }
 }
 
 impl Query for LaconicQuery {
     fn weight(&self, scoring: EnableScoring<'_>) -> tantivy::Result<Box<dyn Weight>> {
-        Ok(Box::new(self.laconic_weight(scoring.schema())?))
+        Ok(Box::new(SumWeight::new(&self.parts(), scoring)?))
     }
 
     fn query_terms<'a>(&'a self, visitor: &mut dyn FnMut(&'a Term, bool)) {

@@ -1,15 +1,16 @@
-//! [`SegmentTerms`]: the terms of a query in one segment, and the choice of how to evaluate them.
+//! [`SegmentTerm`]: a term of a query in one segment, and the choice of how to evaluate them all.
 
 use std::ops::Range;
 
 use tantivy::DocId;
 
 use super::collect::Collect;
+use super::filter::Mask;
 use super::pruned::Pruned;
 use super::sweep::Sweep;
 use super::top_k::SearchWork;
-use crate::bounds::SUPERBLOCK_BITS;
-use crate::postings::{Cursor, FieldReader, QueryTerm};
+use crate::bounds::{Row, SUPERBLOCK_BITS};
+use crate::postings::{Contribution, Cursor, PostingList};
 
 /// Queries of fewer postings are evaluated before bounds would have been read.
 const MIN_POSTINGS_TO_PRUNE: u64 = 120_000;
@@ -17,28 +18,30 @@ const MIN_POSTINGS_TO_PRUNE: u64 = 120_000;
 /// Documents per wanted one from which on bounds pay.
 const DOCS_PER_HIT: u64 = 8_000;
 
-/// The terms of a query that occur in a segment.
-pub(crate) struct SegmentTerms<'q> {
-    pub(super) found: Vec<QueryTerm>,
-    pub(super) query_weights: &'q [u32],
-    pub(super) max_impact: u8,
+/// A term of a query, of whatever part, that occurs in a segment.
+pub(crate) struct SegmentTerm<'a> {
+    pub(super) list: PostingList,
+    pub(super) contribution: Contribution,
+    pub(super) row: Option<TermRow<'a>>,
 }
 
-impl SegmentTerms<'_> {
-    pub(super) fn n_postings(&self) -> u64 {
-        n_postings(&self.found)
-    }
+/// Upper bounds of a term: a contribution is at most the code in the row times `code_weight`.
+#[derive(Clone, Copy)]
+pub(crate) struct TermRow<'a> {
+    pub(super) row: Row<'a>,
+    pub(super) code_weight: u32,
+    /// No code has more bits.
+    pub(super) code_bits: u32,
+}
 
-    /// Cursors at the first posting of every term.
-    pub(super) fn into_cursors(self) -> Vec<Cursor> {
-        let (weights, max_impact) = (self.query_weights, self.max_impact);
-        let cursor = |term: QueryTerm| Cursor::new(term.list, weights[term.idx], max_impact);
-        self.found.into_iter().map(cursor).collect()
-    }
+/// Cursors at the first posting of every term.
+pub(super) fn cursors(terms: Vec<SegmentTerm<'_>>) -> Vec<Cursor> {
+    let cursor = |term: SegmentTerm<'_>| Cursor::new(term.list, term.contribution);
+    terms.into_iter().map(cursor).collect()
 }
 
 /// Number of postings of some terms.
-pub(super) fn n_postings(terms: &[QueryTerm]) -> u64 {
+pub(super) fn n_postings(terms: &[SegmentTerm<'_>]) -> u64 {
     let doc_freqs = terms.iter().map(|term| term.list.doc_freq());
     doc_freqs.map(u64::from).sum()
 }
@@ -54,35 +57,52 @@ pub(crate) enum EvaluationMode {
     Bounded,
 }
 
+impl EvaluationMode {
+    /// Whether bounds are worth reading for a query of so many postings in a segment.
+    pub(super) fn pays(self, n_postings: u64, max_doc: DocId) -> bool {
+        match self {
+            EvaluationMode::Exhaustive => false,
+            EvaluationMode::Pruned { n_wanted } => {
+                n_postings >= MIN_POSTINGS_TO_PRUNE
+                    && (n_wanted as u64).saturating_mul(DOCS_PER_HIT) <= max_doc.into()
+            }
+            EvaluationMode::Bounded => true,
+        }
+    }
+}
+
 /// How to evaluate a query over a range of documents of a segment.
 pub(crate) enum Evaluation<'a> {
     Sweep(Sweep),
     Pruned(Box<Pruned<'a>>),
 }
 
+/// What an evaluation has to know of its segment.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) max_doc: DocId,
+    /// Whether documents that share terms stand together.
+    pub(super) is_ordered: bool,
+    /// Other documents cannot be in the result.
+    pub(super) mask: Option<&'a Mask>,
+}
+
 impl<'a> Evaluation<'a> {
     /// An evaluation of the documents `docs`, which begin with a superblock and end with one or
     /// with the segment.
-    pub(crate) fn choose(
-        terms: SegmentTerms<'_>,
-        field_reader: &'a FieldReader,
+    pub(super) fn choose(
+        terms: Vec<SegmentTerm<'a>>,
+        place: Place<'a>,
         docs: Range<DocId>,
         mode: EvaluationMode,
     ) -> Evaluation<'a> {
-        let max_doc = field_reader.max_doc();
-        let pays = match mode {
-            EvaluationMode::Exhaustive => false,
-            EvaluationMode::Pruned { n_wanted } => pays(&terms, max_doc, n_wanted),
-            EvaluationMode::Bounded => true,
-        };
-        match field_reader.bounds().filter(|_| pays) {
-            Some(bounds) => {
-                let first = (docs.start >> SUPERBLOCK_BITS) as usize;
-                let end = docs.end.div_ceil(1 << SUPERBLOCK_BITS) as usize;
-                let pruned = Pruned::new(terms, bounds, max_doc, first..end);
-                Evaluation::Pruned(Box::new(pruned))
-            }
-            None => Evaluation::Sweep(Sweep::new(terms.into_cursors(), docs)),
+        let has_bounds = terms.iter().any(|term| term.row.is_some());
+        if has_bounds && mode.pays(n_postings(&terms), place.max_doc) {
+            let first = (docs.start >> SUPERBLOCK_BITS) as usize;
+            let end = docs.end.div_ceil(1 << SUPERBLOCK_BITS) as usize;
+            Evaluation::Pruned(Box::new(Pruned::new(terms, place, first..end)))
+        } else {
+            Evaluation::Sweep(Sweep::new(cursors(terms), docs))
         }
     }
 
@@ -102,10 +122,4 @@ impl<'a> Evaluation<'a> {
             Evaluation::Pruned(pruned) => pruned.max_bound(),
         }
     }
-}
-
-/// Whether bounds are worth reading.
-fn pays(terms: &SegmentTerms<'_>, max_doc: DocId, n_wanted: usize) -> bool {
-    terms.n_postings() >= MIN_POSTINGS_TO_PRUNE
-        && (n_wanted as u64).saturating_mul(DOCS_PER_HIT) <= max_doc.into()
 }

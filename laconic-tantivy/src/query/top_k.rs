@@ -6,21 +6,25 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU32;
 
+use tantivy::query::EnableScoring;
 use tantivy::{DocAddress, DocId, Score, Searcher, SegmentOrdinal};
 
-use super::LaconicQuery;
 use super::best::Best;
+use super::filter::Admission;
+use super::open_segment::OpenSegment;
 use super::segment::{Evaluation, EvaluationMode};
+use super::sum_query::SumQuery;
 use super::two_step;
-use super::weight::{LaconicWeight, OpenSegment};
+use super::weight::SumWeight;
 use crate::Error;
 use crate::bounds::{BLOCK_BITS, SUPERBLOCK_BITS};
 
 /// Fewest documents that are worth a thread of their own.
 const MIN_DOCS_PER_THREAD: u32 = 1 << 16;
 
-/// Searches for the `k` best documents of a [`LaconicQuery`]: score descending, then document
-/// address ascending. Exact unless [`approximate`](LaconicTopK::approximate) is called.
+/// Searches for the `k` best documents of a [`LaconicQuery`](crate::LaconicQuery), a
+/// [`Bm25Query`](crate::Bm25Query) or a [`HybridQuery`](crate::HybridQuery): score descending, then
+/// document address ascending. Exact unless [`approximate`](LaconicTopK::approximate) is called.
 ///
 /// Faster than `TopDocs`, which may be used as well: it knows `k`, begins with the most promising
 /// documents, and carries its threshold over segments and threads.
@@ -53,6 +57,9 @@ pub struct LaconicTopK {
     exhaustive: bool,
     always_bounded: bool,
     approximation: Approximation,
+    offset: usize,
+    after: Option<(Score, DocAddress)>,
+    min_score: Option<Score>,
 }
 
 /// How a search may depart from the exact result, by name. The default departs in nothing.
@@ -118,7 +125,33 @@ impl LaconicTopK {
             exhaustive: false,
             always_bounded: false,
             approximation: Approximation::default(),
+            offset: 0,
+            after: None,
+            min_score: None,
         }
+    }
+
+    /// Leaves the first `n` documents out. Every page costs as much as all before it together;
+    /// [`after`](LaconicTopK::after) does not.
+    #[must_use]
+    pub fn offset(mut self, n: usize) -> LaconicTopK {
+        self.offset = n;
+        self
+    }
+
+    /// Only documents behind this place of the ranking: the last hit of the page before. As long
+    /// as the searcher is the same, pages neither skip nor repeat a document.
+    #[must_use]
+    pub fn after(mut self, score: Score, address: DocAddress) -> LaconicTopK {
+        self.after = Some((score, address));
+        self
+    }
+
+    /// Only documents with at least this score.
+    #[must_use]
+    pub fn min_score(mut self, score: Score) -> LaconicTopK {
+        self.min_score = Some(score);
+        self
     }
 
     /// Searches on up to `n_threads` threads, splitting large segments.
@@ -154,8 +187,19 @@ impl LaconicTopK {
     ///
     /// # Errors
     /// `is_mismatch` for an index of another model, `is_corrupt` for damaged files,
-    /// `is_invalid_input` for query weights that no score can hold and for a factor below 1.
-    pub fn search(&self, searcher: &Searcher, query: &LaconicQuery) -> Result<TopHits, Error> {
+    /// `is_invalid_input` for query weights that no score can hold, for a factor below 1 and for
+    /// scores that are no numbers.
+    pub fn search(&self, searcher: &Searcher, query: &dyn SumQuery) -> Result<TopHits, Error> {
+        self.check()?;
+        let parts = query.parts();
+        let n_terms = parts.learned.map_or(0, |(query, _)| query.vector().len());
+        match self.approximation.query_terms {
+            Some(n) if n < n_terms => two_step::search(self, searcher, &parts, n),
+            _ => self.search_by_all_terms(searcher, &self.weight(searcher, query)?),
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
         if let Some(factor) = self.approximation.overestimate
             && (factor < 1.0 || factor.is_nan())
         {
@@ -163,39 +207,73 @@ impl LaconicTopK {
                 "the factor of overestimation is {factor}; it has to be at least 1"
             )));
         }
-        match self.approximation.query_terms {
-            Some(n_terms) if n_terms < query.vector().len() => {
-                two_step::search(self, searcher, query, n_terms)
-            }
-            _ => self.search_by_all_terms(searcher, query),
+        if self.min_score.is_some_and(f32::is_nan) || self.after.is_some_and(|(at, _)| at.is_nan())
+        {
+            let message = "a score to begin with is not a number";
+            return Err(Error::invalid(message));
+        }
+        Ok(())
+    }
+
+    fn weight(&self, searcher: &Searcher, query: &dyn SumQuery) -> Result<SumWeight, Error> {
+        let scoring = EnableScoring::enabled_from_searcher(searcher);
+        SumWeight::new(&query.parts(), scoring)
+    }
+
+    /// The same search for another number of documents from the first on, by all terms of the
+    /// query.
+    pub(super) fn candidates(&self, k: usize) -> LaconicTopK {
+        LaconicTopK {
+            k,
+            offset: 0,
+            after: None,
+            min_score: None,
+            approximation: Approximation {
+                query_terms: None,
+                ..self.approximation
+            },
+            ..*self
         }
     }
 
-    /// The same search for another number of documents, by all terms of the query.
-    pub(super) fn candidates(&self, k: usize) -> LaconicTopK {
-        let mut candidates = self.clone();
-        candidates.k = k;
-        candidates.approximation.query_terms = None;
-        candidates
+    /// So many documents have to be found.
+    pub(super) fn n_wanted(&self) -> usize {
+        self.k.saturating_add(self.offset)
     }
 
-    pub(super) fn k(&self) -> usize {
-        self.k
+    /// An empty result that takes what this search may find.
+    pub(super) fn new_best<'a>(&self, weight: &SumWeight, threshold: &'a AtomicU32) -> Best<'a> {
+        let mut best = Best::new(self.n_wanted().max(1), weight.score_of(), threshold);
+        if let Some((score, address)) = self.after {
+            best.start_after(score, address);
+        }
+        if let Some(min_score) = self.min_score {
+            best.start_at_score(min_score);
+        }
+        best
     }
 
-    fn search_by_all_terms(
+    /// The page of a result that was asked for.
+    pub(super) fn page(&self, mut best: Best<'_>) -> Vec<(Score, DocAddress)> {
+        let mut hits = best.take_hits();
+        hits.drain(..self.offset.min(hits.len()));
+        hits.truncate(self.k);
+        hits
+    }
+
+    pub(super) fn search_by_all_terms(
         &self,
         searcher: &Searcher,
-        query: &LaconicQuery,
+        weight: &SumWeight,
     ) -> Result<TopHits, Error> {
-        let weight = query.laconic_weight(searcher.schema())?;
         if self.k == 0 {
             return Ok(TopHits::default());
         }
         let readers = searcher.segment_readers();
-        let segments = readers.iter().map(|reader| weight.open(reader));
+        let mode = self.mode();
+        let segments = readers.iter().map(|reader| weight.open(reader, mode));
         let segments = segments.collect::<tantivy::Result<Vec<_>>>()?;
-        let mut tasks = self.tasks(&weight, &segments);
+        let mut tasks = self.tasks(weight, &segments);
         tasks.sort_by_key(|task| Reverse(task.evaluation.max_bound()));
         let mut work = SearchWork::default();
         for segment in &segments {
@@ -203,27 +281,29 @@ impl LaconicTopK {
             work.postings += segment.n_postings();
         }
         let threshold = AtomicU32::new(1);
-        let new_best = || Best::new(self.k, weight.score_of(), &threshold);
         let n_threads = self.n_threads.min(tasks.len()).max(1);
         let tasks = Mutex::new(tasks.into_iter());
         let next_task = || tasks.lock().unwrap_or_else(PoisonError::into_inner).next();
         let n_docs = searcher.num_docs();
         let run = || {
-            let (mut best, mut work) = (new_best(), SearchWork::default());
+            let mut best = self.new_best(weight, &threshold);
+            let mut work = SearchWork::default();
             while let Some(task) = next_task() {
-                best.enter_segment(task.segment_ord, task.segment.reader);
+                let (reader, filter) = (task.segment.reader, &task.segment.filter);
+                best.enter_segment(task.segment_ord, Admission::new(reader, filter));
                 work += self.run(task, n_docs, &mut best);
+                best.leave_segment()?;
             }
-            (best, work)
+            Ok((best, work))
         };
-        let (mut best, first_work) = if n_threads == 1 {
-            run()
+        let (best, first_work) = if n_threads == 1 {
+            run()?
         } else {
-            run_on_threads(n_threads, &run)
+            run_on_threads(n_threads, &run)?
         };
         work += first_work;
         Ok(TopHits {
-            hits: best.take_hits(),
+            hits: self.page(best),
             work,
         })
     }
@@ -233,11 +313,13 @@ impl LaconicTopK {
             _ if self.exhaustive => EvaluationMode::Exhaustive,
             Some(_) => EvaluationMode::Bounded,
             None if self.always_bounded => EvaluationMode::Bounded,
-            None => EvaluationMode::Pruned { n_wanted: self.k },
+            None => EvaluationMode::Pruned {
+                n_wanted: self.n_wanted(),
+            },
         }
     }
 
-    fn tasks<'a>(&self, weight: &LaconicWeight, segments: &'a [OpenSegment<'a>]) -> Vec<Task<'a>> {
+    fn tasks<'a>(&self, weight: &'a SumWeight, segments: &'a [OpenSegment<'a>]) -> Vec<Task<'a>> {
         let max_docs = segments.iter().map(|segment| segment.reader.max_doc());
         let n_docs: u32 = max_docs.sum();
         let n_threads = u32::try_from(self.n_threads).unwrap_or(u32::MAX);
@@ -277,21 +359,23 @@ impl LaconicTopK {
 
 fn run_on_threads<'b>(
     n_threads: usize,
-    run: &(impl Fn() -> (Best<'b>, SearchWork) + Sync),
-) -> (Best<'b>, SearchWork) {
+    run: &(impl Fn() -> Result<(Best<'b>, SearchWork), Error> + Sync),
+) -> Result<(Best<'b>, SearchWork), Error> {
     std::thread::scope(|scope| {
         let others: Vec<_> = (1..n_threads).map(|_| scope.spawn(run)).collect();
-        let (mut best, mut work) = run();
+        let mut merged = run();
         for other in others {
-            match other.join() {
-                Ok((other_best, other_work)) => {
-                    best.merge(other_best);
-                    work += other_work;
-                }
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
+            let other = other
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            merged = merged.and_then(|(mut best, work_so_far)| {
+                let (other_best, mut work) = other?;
+                best.merge(other_best);
+                work += work_so_far;
+                Ok((best, work))
+            });
         }
-        (best, work)
+        merged
     })
 }
 

@@ -5,11 +5,15 @@
 
 use std::sync::atomic::AtomicU32;
 
+use tantivy::query::EnableScoring;
 use tantivy::{DocAddress, Searcher};
 
 use super::LaconicQuery;
-use super::best::Best;
+use super::filter::Admission;
+use super::segment::EvaluationMode;
+use super::sum_query::Parts;
 use super::top_k::{LaconicTopK, TopHits};
+use super::weight::SumWeight;
 use crate::{Error, SparseVector};
 
 /// Candidates per wanted document, and at least so many.
@@ -19,24 +23,38 @@ const MIN_CANDIDATES: usize = 30;
 pub(super) fn search(
     top_k: &LaconicTopK,
     searcher: &Searcher,
-    query: &LaconicQuery,
+    parts: &Parts<'_>,
     n_terms: usize,
 ) -> Result<TopHits, Error> {
-    let n_candidates = top_k.k().saturating_mul(CANDIDATES_PER_HIT);
+    let scoring = EnableScoring::enabled_from_searcher(searcher);
+    let cut = parts
+        .learned
+        .map(|(query, factor)| Ok::<_, Error>((query.cut(n_terms)?, factor)));
+    let cut = cut.transpose()?;
+    let cut_parts = Parts {
+        learned: cut.as_ref().map(|(query, factor)| (query, *factor)),
+        words: parts.words.clone(),
+        clauses: parts.clauses.clone(),
+        filter: parts.filter,
+    };
+    let n_candidates = top_k.n_wanted().saturating_mul(CANDIDATES_PER_HIT);
     let candidates = top_k.candidates(n_candidates.max(MIN_CANDIDATES));
-    let found = candidates.search(searcher, &query.cut(n_terms)?)?;
-    let weight = query.laconic_weight(searcher.schema())?;
+    let cut_weight = SumWeight::new(&cut_parts, scoring)?;
+    let found = candidates.search_by_all_terms(searcher, &cut_weight)?;
+    let weight = SumWeight::new(parts, scoring)?;
     let threshold = AtomicU32::new(1);
-    let mut best = Best::new(top_k.k().max(1), weight.score_of(), &threshold);
+    let mut best = top_k.new_best(&weight, &threshold);
     let mut work = found.work;
     let mut addresses: Vec<DocAddress> = found.hits.into_iter().map(|(_, doc)| doc).collect();
     addresses.sort_unstable();
     for docs in addresses.chunk_by(|a, b| a.segment_ord == b.segment_ord) {
         let segment_ord = docs[0].segment_ord;
         let reader = searcher.segment_reader(segment_ord);
-        best.enter_segment(segment_ord, reader);
+        // The candidates have passed the filter.
+        best.enter_segment(segment_ord, Admission::default());
+        let segment = weight.open(reader, EvaluationMode::Exhaustive)?;
         let mut sums = vec![0u32; docs.len()];
-        for mut cursor in weight.cursors(reader)? {
+        for mut cursor in weight.cursors(&segment) {
             for (doc, sum) in docs.iter().zip(&mut sums) {
                 if cursor.seek(doc.doc_id) == doc.doc_id {
                     *sum = sum.wrapping_add(cursor.contribution());
@@ -48,9 +66,10 @@ pub(super) fn search(
             best.offer(doc.doc_id, sum);
         }
     }
-    let mut hits = best.take_hits();
-    hits.truncate(top_k.k());
-    Ok(TopHits { hits, work })
+    Ok(TopHits {
+        hits: top_k.page(best),
+        work,
+    })
 }
 
 impl LaconicQuery {

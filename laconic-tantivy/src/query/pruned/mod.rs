@@ -22,11 +22,12 @@ use std::ops::Range;
 use tantivy::DocId;
 
 use super::collect::Collect;
-use super::segment::SegmentTerms;
+use super::filter::Mask;
+use super::segment::{Place, SegmentTerm};
 use super::sums::Sums;
 use super::sweep::WINDOW;
 use super::top_k::SearchWork;
-use crate::bounds::{BLOCK_BITS, Bounds, SUPERBLOCK_BITS};
+use crate::bounds::{BLOCK_BITS, SUPERBLOCK_BITS, SUPERBLOCK_LEVELS};
 use batch::Batch;
 use terms::{Candidate, Terms};
 use windows::Windows;
@@ -76,6 +77,8 @@ pub(crate) struct Pruned<'a> {
     bounds: Vec<u32>,
     is_ordered: bool,
     max_doc: DocId,
+    /// Other documents cannot be in the result.
+    mask: Option<&'a Mask>,
     overestimate: f32,
     sums: Sums,
     candidates: Vec<Candidate>,
@@ -84,21 +87,32 @@ pub(crate) struct Pruned<'a> {
 
 impl<'a> Pruned<'a> {
     /// Prepares the evaluation: reads the bounds of the superblocks.
-    pub(crate) fn new(
-        terms: SegmentTerms<'_>,
-        bounds: &'a Bounds,
-        max_doc: DocId,
+    pub(super) fn new(
+        terms: Vec<SegmentTerm<'a>>,
+        place: Place<'a>,
         superblocks: Range<usize>,
     ) -> Pruned<'a> {
-        let is_ordered = bounds.is_ordered();
-        let mut terms = Terms::new(terms, bounds);
+        let Place {
+            max_doc,
+            is_ordered,
+            mask,
+        } = place;
+        let mut terms = Terms::new(terms);
         let mut sums = Sums::default();
         if is_ordered {
             sums.make_room(WINDOW);
             sums.as_mut_slice()[..WINDOW].fill(0);
         }
         let window = sums.as_mut_slice().get_mut(..WINDOW).unwrap_or_default();
-        let bounds = terms.superblock_bounds(&superblocks, is_ordered, window);
+        let mut bounds = terms.superblock_bounds(&superblocks, is_ordered, window);
+        if let Some(mask) = mask {
+            for (superblock, bound) in superblocks.clone().zip(&mut bounds) {
+                let blocks = superblock << SUPERBLOCK_LEVELS;
+                if mask.is_empty(blocks..blocks + (1 << SUPERBLOCK_LEVELS)) {
+                    *bound = 0;
+                }
+            }
+        }
         // A query prepares many segments before it evaluates the first: they share the room.
         drop(sums);
         Pruned {
@@ -107,6 +121,7 @@ impl<'a> Pruned<'a> {
             bounds,
             is_ordered,
             max_doc,
+            mask,
             overestimate: 1.0,
             sums: Sums::default(),
             candidates: Vec::new(),
@@ -266,7 +281,7 @@ impl<'a> Pruned<'a> {
 
     fn bound_blocks(&mut self, batch: &mut Batch) {
         let sums = self.sums.as_mut_slice();
-        self.terms.bound_blocks(batch, sums);
+        self.terms.bound_blocks(batch, sums, self.mask);
     }
 
     /// Sums the terms up to row `n_rows` as well.
@@ -411,12 +426,13 @@ impl<'a> Pruned<'a> {
         let start = u32::try_from(block << BLOCK_BITS).unwrap_or(DocId::MAX);
         let end = batch.windows.n_docs().min((place + 1) * BLOCK);
         let sums = &self.sums.as_mut_slice()[place * BLOCK..end];
+        let passing = self.mask.map_or(u64::MAX, |mask| mask.block(block));
         for (offset, &sum) in (0u32..).zip(sums) {
             let is_new = || {
                 let place = place * BLOCK + offset as usize;
                 batch.offered.binary_search(&place).is_err()
             };
-            if sum.saturating_add(rest) >= low && is_new() {
+            if sum.saturating_add(rest) >= low && passing >> offset & 1 != 0 && is_new() {
                 let doc = start + offset;
                 self.candidates.push(Candidate { doc, sum });
             }

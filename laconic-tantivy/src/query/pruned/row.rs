@@ -3,8 +3,9 @@
 use std::cmp::Reverse;
 use std::ops::Range;
 
-use super::scale::Scale;
+use super::scale::{Scale, ScaledWeight};
 use crate::bounds::{Row, SUPERBLOCK_LEVELS};
+use crate::query::segment::TermRow;
 
 pub(super) const BLOCKS_PER_SUPERBLOCK: usize = 1 << SUPERBLOCK_LEVELS;
 
@@ -15,9 +16,9 @@ const CHECKPOINT: usize = 64;
 pub(super) struct RowTerm<'a> {
     pub(super) row: Row<'a>,
     pub(super) doc_freq: u32,
-    pub(super) query_weight: u32,
-    /// The weight as `Scale` has it.
-    scaled_weight: u16,
+    /// What one unit of a bound stands for.
+    code_weight: u32,
+    scaled_weight: ScaledWeight,
     /// How much a posting can tell: the largest contribution, divided by the number of postings.
     benefit: u64,
     /// The term occurs in every superblock.
@@ -27,7 +28,12 @@ pub(super) struct RowTerm<'a> {
 }
 
 impl<'a> RowTerm<'a> {
-    pub(super) fn new(row: Row<'a>, doc_freq: u32, query_weight: u32, scale: Scale) -> RowTerm<'a> {
+    pub(super) fn new(term: TermRow<'a>, doc_freq: u32, scale: Scale) -> RowTerm<'a> {
+        let TermRow {
+            row,
+            code_weight,
+            code_bits,
+        } = term;
         let max = row.superblocks.iter().fold(0, |max, &m| max.max(m));
         let is_everywhere = row.superblocks.iter().all(|max| *max > 0);
         let mut checkpoints = Vec::new();
@@ -39,12 +45,12 @@ impl<'a> RowTerm<'a> {
                 Some(before)
             }));
         }
-        let contribution = u64::from(max) * u64::from(query_weight);
+        let contribution = u64::from(max) * u64::from(code_weight);
         RowTerm {
             row,
             doc_freq,
-            query_weight,
-            scaled_weight: scale.weight(query_weight),
+            code_weight,
+            scaled_weight: scale.weight(code_weight, code_bits),
             benefit: (contribution << 20) / u64::from(doc_freq.max(1)),
             is_everywhere,
             checkpoints,
@@ -92,42 +98,32 @@ impl<'a> RowTerm<'a> {
         }
         let cell = (block % BLOCKS_PER_SUPERBLOCK) >> (SUPERBLOCK_LEVELS - self.row.level);
         let max = self.cells(superblock).get(cell).copied().unwrap_or(0);
-        u32::from(max).wrapping_mul(self.query_weight)
+        u32::from(max).wrapping_mul(self.code_weight)
     }
 
     /// Adds the bounds of `superblocks` to `bounds`.
-    pub(super) fn add_superblock_bounds(
-        &self,
-        superblocks: Range<usize>,
-        scale: Scale,
-        bounds: &mut [u16],
-    ) {
+    pub(super) fn add_superblock_bounds(&self, superblocks: Range<usize>, bounds: &mut [u16]) {
         let maxima = self.row.superblocks.get(superblocks).unwrap_or_default();
-        add_cells::<1>(scale, self.scaled_weight, maxima, bounds);
+        add_cells::<1>(self.scaled_weight, maxima, bounds);
     }
 
     /// Adds the bounds of the blocks of `superblocks` to `bounds`.
     #[inline]
-    pub(super) fn add_block_bounds(
-        &self,
-        superblocks: Range<usize>,
-        scale: Scale,
-        bounds: &mut [u16],
-    ) {
+    pub(super) fn add_block_bounds(&self, superblocks: Range<usize>, bounds: &mut [u16]) {
         if self.is_everywhere && self.row.level == SUPERBLOCK_LEVELS {
             let cells = self.cells(superblocks.start);
-            return add_cells::<1>(scale, self.scaled_weight, cells, bounds);
+            return add_cells::<1>(self.scaled_weight, cells, bounds);
         }
         let (bounds, _) = bounds.as_chunks_mut::<BLOCKS_PER_SUPERBLOCK>();
         let mut cells = self.cells(superblocks.start);
         for (superblock, bounds) in superblocks.zip(bounds) {
             if self.max(superblock) > 0 {
                 match SUPERBLOCK_LEVELS - self.row.level {
-                    0 => add_cells::<1>(scale, self.scaled_weight, cells, bounds),
-                    1 => add_cells::<2>(scale, self.scaled_weight, cells, bounds),
-                    2 => add_cells::<4>(scale, self.scaled_weight, cells, bounds),
-                    3 => add_cells::<8>(scale, self.scaled_weight, cells, bounds),
-                    _ => add_cells::<16>(scale, self.scaled_weight, cells, bounds),
+                    0 => add_cells::<1>(self.scaled_weight, cells, bounds),
+                    1 => add_cells::<2>(self.scaled_weight, cells, bounds),
+                    2 => add_cells::<4>(self.scaled_weight, cells, bounds),
+                    3 => add_cells::<8>(self.scaled_weight, cells, bounds),
+                    _ => add_cells::<16>(self.scaled_weight, cells, bounds),
                 }
                 cells = cells.get(1 << self.row.level..).unwrap_or_default();
             }
@@ -141,11 +137,11 @@ fn n_present(superblocks: &[u8]) -> usize {
 
 /// Adds `cells`, each of which bounds a few blocks, to the bounds of the blocks.
 #[inline]
-fn add_cells<const BLOCKS: usize>(scale: Scale, weight: u16, cells: &[u8], bounds: &mut [u16]) {
+fn add_cells<const BLOCKS: usize>(weight: ScaledWeight, cells: &[u8], bounds: &mut [u16]) {
     let (chunks, _) = bounds.as_chunks_mut::<BLOCKS>();
     for (chunk, &max) in chunks.iter_mut().zip(cells) {
         for bound in chunk {
-            *bound = bound.wrapping_add(scale.bound(max, weight));
+            *bound = bound.wrapping_add(Scale::bound(max, weight));
         }
     }
 }

@@ -7,32 +7,45 @@
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scale {
     shift: u32,
-    impact_bits: u32,
+}
+
+/// A weight as a [`Scale`] has it, for codes of so many bits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ScaledWeight {
+    weight: u16,
+    code_bits: u32,
 }
 
 impl Scale {
-    /// For the weights of a query, whose sum times `max_impact` fits 32 bits.
-    pub(super) fn new(query_weights: &[u32], max_impact: u8) -> Scale {
-        let impact_bits = u8::BITS - max_impact.leading_zeros();
-        let weights: u64 = query_weights.iter().copied().map(u64::from).sum();
+    /// For the terms of a query, each a weight and the number of bits of the codes that it
+    /// multiplies: impacts, or bounds of BM25.
+    pub(super) fn new(terms: impl Iterator<Item = (u32, u32)>) -> Scale {
+        let (mut sum, mut n_terms) = (0u64, 0u64);
+        for (weight, code_bits) in terms {
+            sum += u64::from(weight) << code_bits;
+            n_terms += 1;
+        }
         let mut shift = 0;
         // Rounding a weight up makes its bound larger by less than one unit.
-        while ((weights << impact_bits) >> shift) + query_weights.len() as u64 > 0xffff {
+        while (sum >> shift) + n_terms > 0xffff {
             shift += 1;
         }
-        Scale { shift, impact_bits }
+        Scale { shift }
     }
 
-    pub(super) fn weight(self, query_weight: u32) -> u16 {
-        let scaled = (u64::from(query_weight) << self.impact_bits).div_ceil(1 << self.shift);
-        u16::try_from(scaled).unwrap_or(u16::MAX)
+    pub(super) fn weight(self, weight: u32, code_bits: u32) -> ScaledWeight {
+        let scaled = (u64::from(weight) << code_bits).div_ceil(1 << self.shift);
+        ScaledWeight {
+            weight: u16::try_from(scaled).unwrap_or(u16::MAX),
+            code_bits,
+        }
     }
 
     /// The bound of a term of the given weight, rounded down.
     #[inline]
-    pub(super) fn bound(self, max: u8, weight: u16) -> u16 {
-        let max = u16::from(max) << (u16::BITS - self.impact_bits);
-        ((u32::from(max) * u32::from(weight)) >> u16::BITS) as u16
+    pub(super) fn bound(max: u8, weight: ScaledWeight) -> u16 {
+        let max = u16::from(max) << (u16::BITS - weight.code_bits);
+        ((u32::from(max) * u32::from(weight.weight)) >> u16::BITS) as u16
     }
 
     /// A sum that no sum of contributions of `n_terms` terms with these bounds exceeds.
@@ -53,22 +66,19 @@ mod tests {
         /// Also that 16 bits hold the sum of all bounds: the addition would panic here.
         #[test]
         fn bounds_are_never_too_low_and_seldom_much_too_high(
-            bits in 4u32..=8,
-            query in proptest::collection::vec((1u32..=1 << 14, any::<u8>()), 1..600),
+            query in proptest::collection::vec((1u32..=1 << 14, any::<u8>(), 4u32..=8), 1..600),
         ) {
-            let max_impact = u8::try_from((1u32 << bits) - 1).unwrap();
-            let weights: Vec<u32> = query.iter().map(|(weight, _)| *weight).collect();
-            let scale = Scale::new(&weights, max_impact);
-            let maxima = query.iter().map(|(_, max)| max & max_impact);
+            let scale = Scale::new(query.iter().map(|(weight, _, bits)| (*weight, *bits)));
             let (mut bound, mut sum) = (0u16, 0u64);
-            for (&weight, max) in weights.iter().zip(maxima) {
-                bound += scale.bound(max, scale.weight(weight));
+            for &(weight, max, bits) in &query {
+                let max = max >> (8 - bits);
+                bound += Scale::bound(max, scale.weight(weight, bits));
                 sum += u64::from(weight) * u64::from(max);
             }
-            let bound = u64::from(scale.to_sum(bound, weights.len()));
+            let bound = u64::from(scale.to_sum(bound, query.len()));
             prop_assert!(bound >= sum);
             // Two units a term: one for the weight, one for the bound.
-            let slack = (2 * (weights.len() as u64 + 1)) << scale.shift;
+            let slack = (2 * (query.len() as u64 + 1)) << scale.shift;
             prop_assert!(bound <= sum + slack, "{bound} for {sum}");
         }
     }

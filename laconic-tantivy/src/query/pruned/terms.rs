@@ -11,10 +11,11 @@ use super::decoded::Decoded;
 use super::row::{BLOCKS_PER_SUPERBLOCK, RowTerm};
 use super::scale::Scale;
 use super::windows::Windows;
-use crate::bounds::{Bounds, SUPERBLOCK_BITS};
-use crate::postings::{Cursor, PostingList};
+use crate::bounds::SUPERBLOCK_BITS;
+use crate::postings::Cursor;
 use crate::query::collect::max_of;
-use crate::query::segment::SegmentTerms;
+use crate::query::filter::Mask;
+use crate::query::segment::{SegmentTerm, n_postings};
 
 /// The terms of a query in a range of superblocks of a segment.
 ///
@@ -43,32 +44,23 @@ enum RareTerms {
 }
 
 impl<'a> Terms<'a> {
-    pub(super) fn new(terms: SegmentTerms<'_>, bounds: &'a Bounds) -> Terms<'a> {
-        let n_postings = terms.n_postings();
-        let SegmentTerms {
-            found,
-            query_weights,
-            max_impact,
-        } = terms;
-        // The same in every segment: bounds of segments are compared.
-        let scale = Scale::new(query_weights, max_impact);
-        let (mut rare, mut rows) = (Vec::new(), Vec::with_capacity(found.len()));
-        for term in found {
-            let query_weight = query_weights[term.idx];
-            match term.row.and_then(|row| bounds.row(row)) {
+    pub(super) fn new(terms: Vec<SegmentTerm<'a>>) -> Terms<'a> {
+        let n_postings = n_postings(&terms);
+        let with_rows = terms.iter().filter_map(|term| term.row);
+        let scale = Scale::new(with_rows.map(|term| (term.code_weight, term.code_bits)));
+        let (mut rare, mut rows) = (Vec::new(), Vec::with_capacity(terms.len()));
+        for term in terms {
+            match term.row {
                 Some(row) => {
-                    let doc_freq = term.list.doc_freq();
-                    rows.push((RowTerm::new(row, doc_freq, query_weight, scale), term.list));
+                    let row = RowTerm::new(row, term.list.doc_freq(), scale);
+                    rows.push((row, term.list, term.contribution));
                 }
-                None => rare.push(Cursor::new(term.list, query_weight, max_impact)),
+                None => rare.push(Cursor::new(term.list, term.contribution)),
             }
         }
-        rows.sort_unstable_by_key(|(row, _)| row.rank_among_terms());
+        rows.sort_unstable_by_key(|(row, ..)| row.rank_among_terms());
         // Cursors are large, so they come once there is nothing to sort any more.
-        let cursor = |(row, list): (RowTerm<'a>, PostingList)| {
-            let cursor = Cursor::new(list, row.query_weight, max_impact);
-            (row, cursor)
-        };
+        let cursor = |(row, list, contribution)| (row, Cursor::new(list, contribution));
         let (rows, cursors): (Vec<_>, Vec<_>) = rows.into_iter().map(cursor).unzip();
         Terms {
             rare: RareTerms::Cursors(rare),
@@ -124,7 +116,7 @@ impl<'a> Terms<'a> {
     ) -> Vec<u32> {
         let mut scaled = vec![0u16; superblocks.len()];
         for term in &self.rows {
-            term.add_superblock_bounds(superblocks.clone(), self.scale, &mut scaled);
+            term.add_superblock_bounds(superblocks.clone(), &mut scaled);
         }
         let mut bounds = vec![0u32; superblocks.len()];
         let RareTerms::Cursors(cursors) = &mut self.rare else {
@@ -190,7 +182,7 @@ impl<'a> Terms<'a> {
 
     /// Bounds every block of a batch: by the largest of its `sums` and what the terms that are not
     /// in them can add.
-    pub(super) fn bound_blocks(&self, batch: &mut Batch, sums: &[u32]) {
+    pub(super) fn bound_blocks(&self, batch: &mut Batch, sums: &[u32], mask: Option<&Mask>) {
         batch.rest.clear();
         batch.bounds.clear();
         let mut scaled = Vec::new();
@@ -200,13 +192,25 @@ impl<'a> Terms<'a> {
             scaled.clear();
             scaled.resize(superblocks.len() * BLOCKS_PER_SUPERBLOCK, 0u16);
             for term in &self.rows[batch.n_summed..] {
-                term.add_block_bounds(superblocks.clone(), self.scale, &mut scaled);
+                term.add_block_bounds(superblocks.clone(), &mut scaled);
             }
             let blocks = sums[window.place.clone()].chunks(BLOCK);
-            for (sums, &scaled) in blocks.zip(&scaled) {
+            let Some(mask) = mask else {
+                for (sums, &scaled) in blocks.zip(&scaled) {
+                    let rest = self.scale.to_sum(scaled, n_terms);
+                    batch.rest.push(rest);
+                    batch.bounds.push(max_of(sums).saturating_add(rest));
+                }
+                continue;
+            };
+            let first = window.superblocks.start * BLOCKS_PER_SUPERBLOCK;
+            for ((block, sums), &scaled) in (first..).zip(blocks).zip(&scaled) {
                 let rest = self.scale.to_sum(scaled, n_terms);
                 batch.rest.push(rest);
-                batch.bounds.push(max_of(sums).saturating_add(rest));
+                let max = max_of_masked(sums, mask.block(block));
+                batch
+                    .bounds
+                    .push(max.map_or(0, |max| rest.saturating_add(max)));
             }
         }
     }
@@ -258,6 +262,28 @@ impl<'a> Terms<'a> {
 pub(super) struct Candidate {
     pub(super) doc: DocId,
     pub(super) sum: u32,
+}
+
+/// The largest of those sums whose bits are set, or somewhat more; `None` where none is.
+#[inline]
+fn max_of_masked(sums: &[u32], mut mask: u64) -> Option<u32> {
+    const MANY: u32 = 16;
+    if mask == 0 {
+        return None;
+    }
+    if mask.count_ones() >= MANY {
+        return Some(max_of(sums));
+    }
+    let mut max = 0;
+    while mask != 0 {
+        max = sums
+            .get(mask.trailing_zeros() as usize)
+            .copied()
+            .unwrap_or(0)
+            .max(max);
+        mask &= mask - 1;
+    }
+    Some(max)
 }
 
 #[inline]

@@ -1,0 +1,198 @@
+//! Filters: which documents of a segment may be in a result.
+
+use tantivy::fastfield::AliveBitSet;
+use tantivy::query::{Scorer, Weight};
+use tantivy::{COLLECT_BLOCK_BUFFER_LEN, DocId, SegmentReader, TERMINATED, TantivyError};
+
+/// A filter that lets fewer than one in so many documents pass is read in whole before the
+/// search; others are asked about the documents that would get into the result.
+const SELECTIVE: u32 = 8;
+
+/// The filter of a query in one segment.
+pub(super) enum SegmentFilter<'r> {
+    None,
+    /// All documents that pass.
+    Mask(Mask),
+    /// Asked document by document.
+    Lazy {
+        weight: &'r dyn Weight,
+        reader: &'r SegmentReader,
+    },
+}
+
+impl<'r> SegmentFilter<'r> {
+    pub(super) fn open(
+        weight: Option<&'r dyn Weight>,
+        reader: &'r SegmentReader,
+    ) -> tantivy::Result<SegmentFilter<'r>> {
+        let Some(weight) = weight else {
+            return Ok(SegmentFilter::None);
+        };
+        let scorer = weight.scorer(reader, 1.0)?;
+        if scorer.size_hint() < reader.max_doc() / SELECTIVE {
+            return Ok(SegmentFilter::Mask(Mask::of(scorer, reader.max_doc())));
+        }
+        Ok(SegmentFilter::Lazy { weight, reader })
+    }
+
+    pub(super) fn mask(&self) -> Option<&Mask> {
+        match self {
+            SegmentFilter::Mask(mask) => Some(mask),
+            _ => None,
+        }
+    }
+}
+
+/// The documents that pass a filter, a word of bits for every block of 64 documents.
+pub(super) struct Mask {
+    blocks: Vec<u64>,
+    n_docs: u32,
+}
+
+impl Mask {
+    fn of(mut docs: Box<dyn Scorer>, max_doc: DocId) -> Mask {
+        let mut blocks = vec![0u64; max_doc.div_ceil(u64::BITS) as usize];
+        let mut buffer = [0; COLLECT_BLOCK_BUFFER_LEN];
+        let mut n_docs = 0;
+        loop {
+            let n = docs.fill_buffer(&mut buffer);
+            for &doc in &buffer[..n] {
+                if let Some(block) = blocks.get_mut((doc / u64::BITS) as usize) {
+                    *block |= 1 << (doc % u64::BITS);
+                }
+            }
+            n_docs += u32::try_from(n).unwrap_or(0);
+            if n < buffer.len() {
+                return Mask { blocks, n_docs };
+            }
+        }
+    }
+
+    /// Documents that pass.
+    pub(super) fn n_docs(&self) -> u32 {
+        self.n_docs
+    }
+
+    /// Those of a block, the lowest bit for its first document.
+    #[inline]
+    pub(super) fn block(&self, block: usize) -> u64 {
+        self.blocks.get(block).copied().unwrap_or(0)
+    }
+
+    /// Whether none of some blocks has a document that passes.
+    pub(super) fn is_empty(&self, blocks: std::ops::Range<usize>) -> bool {
+        let end = blocks.end.min(self.blocks.len());
+        let blocks = self.blocks.get(blocks.start..end).unwrap_or_default();
+        blocks.iter().all(|block| *block == 0)
+    }
+
+    #[inline]
+    fn has(&self, doc: DocId) -> bool {
+        self.block((doc / u64::BITS) as usize) >> (doc % u64::BITS) & 1 != 0
+    }
+}
+
+/// Tells which documents of a segment may be in a result: those that are alive and pass the
+/// filter.
+pub(super) struct Admission<'a> {
+    alive: Option<&'a AliveBitSet>,
+    filter: Filter<'a>,
+}
+
+enum Filter<'a> {
+    None,
+    Mask(&'a Mask),
+    Lazy(LazyFilter<'a>),
+}
+
+impl Default for Admission<'_> {
+    fn default() -> Self {
+        Admission {
+            alive: None,
+            filter: Filter::None,
+        }
+    }
+}
+
+impl<'a> Admission<'a> {
+    pub(super) fn new(reader: &'a SegmentReader, filter: &'a SegmentFilter<'_>) -> Admission<'a> {
+        Admission {
+            alive: reader.alive_bitset(),
+            filter: match filter {
+                SegmentFilter::None => Filter::None,
+                SegmentFilter::Mask(mask) => Filter::Mask(mask),
+                SegmentFilter::Lazy { weight, reader } => Filter::Lazy(LazyFilter {
+                    weight: *weight,
+                    reader,
+                    scorer: None,
+                    asked: 0,
+                    error: None,
+                }),
+            },
+        }
+    }
+
+    /// As `new`, whether or not documents are alive.
+    pub(super) fn of_all(
+        reader: &'a SegmentReader,
+        filter: &'a SegmentFilter<'_>,
+    ) -> Admission<'a> {
+        Admission {
+            alive: None,
+            ..Admission::new(reader, filter)
+        }
+    }
+
+    #[inline]
+    pub(super) fn admits(&mut self, doc: DocId) -> bool {
+        self.alive.is_none_or(|alive| alive.is_alive(doc))
+            && match &mut self.filter {
+                Filter::None => true,
+                Filter::Mask(mask) => mask.has(doc),
+                Filter::Lazy(lazy) => lazy.has(doc),
+            }
+    }
+
+    /// What went wrong while documents were looked up, in which case none were admitted since.
+    pub(super) fn take_error(&mut self) -> Option<TantivyError> {
+        match &mut self.filter {
+            Filter::Lazy(lazy) => lazy.error.take(),
+            _ => None,
+        }
+    }
+}
+
+/// A filter that is asked document by document; ascending ones are found fast.
+struct LazyFilter<'a> {
+    weight: &'a dyn Weight,
+    reader: &'a SegmentReader,
+    scorer: Option<Box<dyn Scorer>>,
+    /// The scorer stands on the first document that passes from this one on.
+    asked: DocId,
+    error: Option<TantivyError>,
+}
+
+impl LazyFilter<'_> {
+    fn has(&mut self, doc: DocId) -> bool {
+        if self.error.is_some() || doc >= TERMINATED {
+            return false;
+        }
+        // A scorer does not go back.
+        let scorer = match &mut self.scorer {
+            Some(scorer) if self.asked <= doc => scorer,
+            scorer => match self.weight.scorer(self.reader, 1.0) {
+                Ok(new) => scorer.insert(new),
+                Err(error) => {
+                    self.error = Some(error);
+                    return false;
+                }
+            },
+        };
+        self.asked = doc;
+        let at = match scorer.doc() {
+            at if at < doc => scorer.seek(doc),
+            at => at,
+        };
+        at == doc
+    }
+}
