@@ -16,6 +16,7 @@ use tantivy::{Index, TantivyDocument};
 use super::clock::{CpuOf, timed};
 use super::collection::Collection;
 use super::real;
+use super::text::TextFields;
 use crate::terminal::{note, progress};
 
 /// Memory for the segment under construction: six bytes a posting, so a segment holds at least
@@ -31,12 +32,15 @@ pub(crate) struct IndexPlan {
     pub(crate) bits: u8,
     pub(crate) segments: u32,
     pub(crate) is_bisected: bool,
+    /// Whether documents have words and tags.
+    pub(crate) has_text: bool,
 }
 
 /// An index and what building it took.
 pub(crate) struct BuiltIndex {
     pub(crate) index: Index,
     pub(crate) field: LaconicField,
+    pub(crate) text: Option<TextFields>,
     pub(crate) figures: IndexFigures,
     /// Removes the folder of an index that nobody asked to keep.
     _scratch: Option<Scratch>,
@@ -108,6 +112,7 @@ impl IndexPlan {
         let field = LaconicField::find(&index.schema(), "laconic")?;
         figures.segments = index.searchable_segment_ids()?.len() as u64;
         Ok(BuiltIndex {
+            text: TextFields::find(&index.schema()),
             index,
             field,
             figures,
@@ -117,8 +122,9 @@ impl IndexPlan {
 
     fn folder_name(self, collection: &Collection) -> String {
         let order = if self.is_bisected { "-bisected" } else { "" };
+        let text = if self.has_text { "-text" } else { "" };
         let (key, bits, segments) = (collection.key(), self.bits, self.segments);
-        format!("{key}{order}-{bits}bits-{segments}segments")
+        format!("{key}{order}{text}-{bits}bits-{segments}segments")
     }
 
     fn build(self, collection: &Collection, folder: &Path, quiet: bool) -> Result<IndexFigures> {
@@ -156,6 +162,9 @@ impl IndexPlan {
             model: None,
         };
         let field = LaconicField::add_to(&mut schema, "laconic", identity);
+        if self.has_text {
+            TextFields::add_to(&mut schema);
+        }
         Ok((create_in_dir(folder, schema.build())?, field))
     }
 
@@ -172,9 +181,13 @@ impl IndexPlan {
             .n_docs()
             .map_or(u32::MAX, |n_docs| n_docs.div_ceil(self.segments));
         let bar = progress("indexing", collection.n_docs().map(u64::from), quiet);
+        let text = TextFields::find(&index.schema());
         let (mut seconds, mut n_docs) = (0.0, 0u32);
         collection.for_each_document(&mut |vector| {
-            let (added, time) = timed_wall(|| writer.add(TantivyDocument::default(), vector));
+            let document = text.map_or_else(TantivyDocument::default, |text| {
+                text.document(vector, n_docs.into())
+            });
+            let (added, time) = timed_wall(|| writer.add(document, vector));
             added?;
             seconds += time;
             n_docs += 1;

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use anyhow::{Result, bail};
-use laconic_tantivy::{SearchWork, SparseVector, exhaustive_top_k};
+use laconic_tantivy::{LaconicTopK, SearchWork, SparseVector, exhaustive_top_k};
 use tantivy::Searcher;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -38,8 +38,10 @@ impl Measurement {
         mut progress: impl FnMut(),
     ) -> Result<Point> {
         let searcher = built.index.reader()?.searcher();
-        let question = |query| Question::new(&built.field, query);
-        let questions: Vec<Question> = queries.iter().map(question).collect();
+        let questions = (0..).zip(queries);
+        let questions = questions
+            .map(|(number, query)| Question::new(&built.field, built.text, query, number))
+            .collect::<Result<Vec<_>>>()?;
         let judged = self.judge(&searcher, &questions, k)?;
         progress();
         let mut times = vec![Vec::with_capacity(self.rounds); self.methods.len()];
@@ -68,16 +70,18 @@ impl Measurement {
     fn judge(&self, searcher: &Searcher, questions: &[Question], k: usize) -> Result<Vec<Judged>> {
         let mut judged = vec![Judged::default(); self.methods.len()];
         for (number, question) in questions.iter().enumerate() {
-            let exact = match self.verify {
-                true => exhaustive_top_k(searcher, &question.laconic, k)?,
-                false => {
-                    Method::Exhaustive
-                        .run(question, searcher, k, self.threads)?
-                        .hits
-                }
-            };
-            let best: HashSet<_> = exact.iter().map(|(_, address)| *address).collect();
             for (method, judged) in self.methods.iter().zip(&mut judged) {
+                let reference = method.reference(question);
+                let exact = match self.verify {
+                    true => exhaustive_top_k(searcher, reference, k)?,
+                    false => {
+                        LaconicTopK::new(k)
+                            .exhaustive()
+                            .search(searcher, reference)?
+                            .hits
+                    }
+                };
+                let best: HashSet<_> = exact.iter().map(|(_, address)| *address).collect();
                 let found = method.run(question, searcher, k, self.threads)?;
                 judged.work += found.work;
                 let n_found = found.hits.iter().filter(|(_, a)| best.contains(a)).count();

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use laconic_tantivy::{
-    Approximation, LaconicField, LaconicQuery, LaconicTopK, SparseVector, TopHits,
+    Approximation, Bm25Query, HybridQuery, LaconicField, LaconicQuery, LaconicTopK, SparseVector,
+    SumQuery, TopHits,
 };
 use tantivy::collector::TopDocs;
 use tantivy::query::{BooleanQuery, BoostQuery, Occur, Query, TermQuery};
@@ -13,6 +14,7 @@ use tantivy::schema::IndexRecordOption;
 use tantivy::{Searcher, Term};
 
 use super::plain::PlainQuery;
+use super::text::{TAGS, TextFields};
 use super::union::UnionQuery;
 
 /// A way to find the best documents.
@@ -24,6 +26,15 @@ pub(crate) enum Method {
     Plain,
     CustomScorer,
     Boolean,
+    Bm25,
+    TantivyBm25,
+    Hybrid,
+    HybridExhaustive,
+    HybridParts,
+    HybridBoolean,
+    /// By the place of the tag among the selectivities.
+    Filtered(usize),
+    HybridFiltered(usize),
     Approximate(Approximation),
 }
 
@@ -40,18 +51,48 @@ pub(crate) enum Scores {
 
 impl Method {
     /// All but the approximate ones, which have parameters.
-    pub(crate) const NAMED: [Method; 6] = [
+    pub(crate) const NAMED: [Method; 20] = [
         Method::Laconic,
         Method::Exhaustive,
         Method::TopDocs,
         Method::Plain,
         Method::CustomScorer,
         Method::Boolean,
+        Method::Bm25,
+        Method::TantivyBm25,
+        Method::Hybrid,
+        Method::HybridExhaustive,
+        Method::HybridParts,
+        Method::HybridBoolean,
+        Method::Filtered(0),
+        Method::Filtered(1),
+        Method::Filtered(2),
+        Method::Filtered(3),
+        Method::HybridFiltered(0),
+        Method::HybridFiltered(1),
+        Method::HybridFiltered(2),
+        Method::HybridFiltered(3),
     ];
+
+    /// Whether documents and queries need words and tags.
+    pub(crate) fn needs_text(self) -> bool {
+        !matches!(
+            self,
+            Method::Laconic
+                | Method::Exhaustive
+                | Method::TopDocs
+                | Method::Plain
+                | Method::CustomScorer
+                | Method::Boolean
+                | Method::Approximate(_)
+        )
+    }
 
     pub(crate) fn scores(self) -> Scores {
         match self {
-            Method::Boolean => Scores::Other,
+            Method::Boolean | Method::TantivyBm25 | Method::HybridParts | Method::HybridBoolean => {
+                Scores::Other
+            }
             Method::Approximate(_) => Scores::Approximate,
             _ => Scores::Exact,
         }
@@ -66,6 +107,10 @@ impl Method {
         n_threads: usize,
     ) -> Result<TopHits> {
         let laconic = LaconicTopK::new(k).threads(n_threads);
+        let text = question.text.as_ref();
+        if let (true, Some(text)) = (self.needs_text(), text) {
+            return self.run_with_text(question, text, searcher, &laconic, k);
+        }
         let query: &dyn Query = match self {
             Method::Laconic => return Ok(laconic.search(searcher, &question.laconic)?),
             Method::Exhaustive => {
@@ -81,10 +126,52 @@ impl Method {
             }
             Method::TopDocs => &question.laconic,
             Method::CustomScorer => &question.union,
-            Method::Boolean => &question.boolean,
+            _ => &question.boolean,
         };
         let hits = searcher.search(query, &TopDocs::with_limit(k).order_by_score())?;
         Ok(without_work(hits))
+    }
+
+    fn run_with_text(
+        self,
+        question: &Question,
+        text: &TextQuestion,
+        searcher: &Searcher,
+        laconic: &LaconicTopK,
+        k: usize,
+    ) -> Result<TopHits> {
+        let query: &dyn Query = match self {
+            Method::HybridExhaustive => {
+                return Ok(laconic
+                    .clone()
+                    .exhaustive()
+                    .search(searcher, &text.hybrid)?);
+            }
+            Method::HybridParts => {
+                let words = laconic.search(searcher, &text.bm25)?;
+                std::hint::black_box(words);
+                return Ok(laconic.search(searcher, &question.laconic)?);
+            }
+            Method::TantivyBm25 => &text.boolean,
+            Method::HybridBoolean => &text.hybrid_boolean,
+            _ => return Ok(laconic.search(searcher, self.reference(question))?),
+        };
+        let hits = searcher.search(query, &TopDocs::with_limit(k).order_by_score())?;
+        Ok(without_work(hits))
+    }
+
+    /// The query whose exhaustive evaluation the method is held to.
+    pub(super) fn reference(self, question: &Question) -> &dyn SumQuery {
+        let Some(text) = &question.text else {
+            return &question.laconic;
+        };
+        match self {
+            Method::Bm25 | Method::TantivyBm25 => &text.bm25,
+            Method::Hybrid | Method::HybridExhaustive | Method::HybridBoolean => &text.hybrid,
+            Method::Filtered(tag) => &text.filtered[tag],
+            Method::HybridFiltered(tag) => &text.hybrid_filtered[tag],
+            _ => &question.laconic,
+        }
     }
 }
 
@@ -101,22 +188,77 @@ pub(super) struct Question {
     plain: PlainQuery,
     union: UnionQuery,
     boolean: BooleanQuery,
+    text: Option<TextQuestion>,
+}
+
+/// The parts of a query that need words and tags.
+struct TextQuestion {
+    bm25: Bm25Query,
+    boolean: BooleanQuery,
+    hybrid: HybridQuery,
+    hybrid_boolean: BooleanQuery,
+    filtered: Vec<HybridQuery>,
+    hybrid_filtered: Vec<HybridQuery>,
 }
 
 impl Question {
-    pub(super) fn new(field: &LaconicField, vector: &SparseVector) -> Question {
+    /// Query number `number`.
+    pub(super) fn new(
+        field: &LaconicField,
+        text: Option<TextFields>,
+        vector: &SparseVector,
+        number: u64,
+    ) -> Result<Question> {
         let plain = PlainQuery::new(field.field(), vector, field.identity().quantizer);
-        Question {
-            laconic: LaconicQuery::new(field, vector.clone()),
+        let laconic = LaconicQuery::new(field, vector.clone());
+        let text = text.map(|fields| {
+            let words = fields.words(vector, number);
+            TextQuestion::new(&laconic, &words, fields)
+        });
+        Ok(Question {
             union: UnionQuery(plain.clone()),
             plain,
             boolean: boolean(field, vector),
-        }
+            text: text.transpose()?,
+            laconic,
+        })
     }
 
     pub(super) fn terms(&self) -> impl Iterator<Item = &Term> {
         self.plain.terms.iter().map(|(term, _)| term)
     }
+}
+
+impl TextQuestion {
+    fn new(laconic: &LaconicQuery, words: &[Term], fields: TextFields) -> Result<TextQuestion> {
+        let bm25 = TextFields::bm25(words)?;
+        let boolean = optional_terms(words);
+        let hybrid = HybridQuery::new()
+            .learned(laconic.clone(), 1.0)?
+            .words(bm25.clone(), 1.0)?;
+        let filtered = |query: HybridQuery| -> Vec<HybridQuery> {
+            let tagged = |(tag, _)| query.clone().filter(Box::new(fields.tagged(tag)));
+            TAGS.into_iter().map(tagged).collect()
+        };
+        Ok(TextQuestion {
+            filtered: filtered(laconic.clone().into()),
+            hybrid_filtered: filtered(hybrid.clone()),
+            hybrid_boolean: BooleanQuery::union(vec![
+                Box::new(laconic.clone()),
+                Box::new(boolean.clone()),
+            ]),
+            bm25,
+            boolean,
+            hybrid,
+        })
+    }
+}
+
+fn optional_terms(terms: &[Term]) -> BooleanQuery {
+    let clause = |term: &Term| -> Box<dyn Query> {
+        Box::new(TermQuery::new(term.clone(), IndexRecordOption::WithFreqs))
+    };
+    BooleanQuery::union(terms.iter().map(clause).collect())
 }
 
 /// What Tantivy offers without us. Its scores are BM25's, times the query weights.
@@ -139,6 +281,14 @@ impl Display for Method {
             Method::Plain => return f.write_str("plain"),
             Method::CustomScorer => return f.write_str("custom-scorer"),
             Method::Boolean => return f.write_str("boolean"),
+            Method::Bm25 => return f.write_str("bm25"),
+            Method::TantivyBm25 => return f.write_str("tantivy-bm25"),
+            Method::Hybrid => return f.write_str("hybrid"),
+            Method::HybridExhaustive => return f.write_str("hybrid-exhaustive"),
+            Method::HybridParts => return f.write_str("hybrid-parts"),
+            Method::HybridBoolean => return f.write_str("hybrid-boolean"),
+            Method::Filtered(tag) => return write!(f, "filter={}", TAGS[*tag].0),
+            Method::HybridFiltered(tag) => return write!(f, "hybrid-filter={}", TAGS[*tag].0),
             Method::Approximate(approximation) => approximation,
         };
         let Approximation {

@@ -2,7 +2,7 @@
 //!
 //! | Layer | Does | File |
 //! |---|---|---|
-//! | [`collection`] | documents and queries: generated, read, resampled | `collection.rs`, `files.rs` |
+//! | [`collection`] | documents and queries: generated, read, resampled | `collection.rs`, `files.rs`, `text.rs` |
 //! | [`index`] | builds the index, or takes one that was built before | `index.rs` |
 //! | [`method`] | what is compared | `method.rs`; two floors of our own: `plain.rs`, `union.rs` |
 //! | [`measure`] | alternates the methods, takes the times | `measure.rs`, `clock.rs` |
@@ -19,6 +19,7 @@ mod plain;
 pub(crate) mod report;
 mod svg;
 mod table;
+mod text;
 mod union;
 
 /// A count as a number to calculate with.

@@ -39,6 +39,14 @@ Methods:
   boolean        BooleanQuery of boosted TermQuerys: Tantivy without us. Its scores are BM25's
   query-terms=N, overestimate=F, max-documents=N, joined by +: LaconicTopK, approximate
 
+Methods that give documents and queries words, made from their vectors:
+  bm25, tantivy-bm25            Bm25Query with LaconicTopK; BooleanQuery with TopDocs
+  hybrid, hybrid-exhaustive     HybridQuery: vectors and words in one pass
+  hybrid-parts                  its two parts searched one after the other, each pruned
+  hybrid-boolean                both in a BooleanQuery with TopDocs
+  filter=50, =10, =1, =0.1      laconic among so many percent of the documents
+  hybrid-filter=50, …           hybrid likewise
+
 Examples:
   laconic bench                                   100,000 generated documents, about a minute
   laconic bench --verify --rounds 1               is every exact method exact?
@@ -47,6 +55,9 @@ Examples:
   laconic bench --methods laconic,query-terms=8,overestimate=1.2 --baseline laconic
   laconic bench --vectors vectors.jsonl.gz --vector-scale 51.2 --resample --docs 1000000 \\
                 --query-vectors queries.jsonl.gz
+  laconic bench --docs 200000 --k 10 --methods hybrid-parts,hybrid,laconic,bm25,tantivy-bm25
+  laconic bench --docs 200000 --methods laconic,filter=50,filter=10,filter=1,filter=0.1 \\
+                --baseline laconic
   laconic bench --json > figures.json")]
 pub(crate) struct Bench {
     /// Documents; several numbers for several collections [default: 100000, or all of --vectors]
@@ -241,6 +252,7 @@ impl Bench {
             bits: self.bits,
             segments: self.segments,
             is_bisected: self.order == Some(Order::Bisected),
+            has_text: measurement.methods.iter().any(|method| method.needs_text()),
         };
         let built = plan.open_or_build(collection, self.dir.as_deref(), quiet)?;
         let lengths: Vec<Option<usize>> = match self.query_terms.as_slice() {
