@@ -327,6 +327,40 @@ impl Cursor {
         }
     }
 
+    /// Calls `visit(doc, contribution)` for every posting from here to the end whose document is
+    /// `wanted`.
+    #[inline]
+    pub(crate) fn for_each_where(
+        &mut self,
+        wanted: impl Fn(DocId) -> bool,
+        mut visit: impl FnMut(DocId, u32),
+    ) {
+        let mut found = [0u8; BLOCK_LEN];
+        loop {
+            self.load_docs();
+            let docs = self.docs[..self.len].get(self.idx..).unwrap_or_default();
+            if docs.is_empty() && self.skip.is_none() {
+                return;
+            }
+            let mut n_found = 0;
+            for (idx, &doc) in (0u8..).zip(docs) {
+                found[n_found % BLOCK_LEN] = idx;
+                n_found += usize::from(wanted(doc));
+            }
+            if n_found > 0 {
+                self.load_freqs();
+                for &idx in &found[..n_found] {
+                    let idx = (self.idx + usize::from(idx)) % BLOCK_LEN;
+                    visit(
+                        self.docs[idx],
+                        self.freqs[idx].wrapping_mul(self.query_weight),
+                    );
+                }
+            }
+            self.next_block();
+        }
+    }
+
     /// A cursor over the impacts of a laconic field.
     pub(crate) fn of_impacts(list: PostingList, max_impact: u8) -> Cursor {
         let query_weight = 1;

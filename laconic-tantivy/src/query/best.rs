@@ -194,6 +194,16 @@ impl Collect for Best<'_> {
         }
     }
 
+    fn min_sum_among(&self, lower_bounds: &mut Vec<u32>) -> u32 {
+        // Which of them come behind `after` is not known yet.
+        if self.after.is_some() || self.k > lower_bounds.len() {
+            return self.min_sum;
+        }
+        let (_, worst, _) = lower_bounds.select_nth_unstable_by(self.k - 1, |a, b| b.cmp(a));
+        let score = self.score_of.score(*worst);
+        self.min_sum.max(self.score_of.smallest_sum_near(score))
+    }
+
     fn takes_any_order(&self) -> bool {
         true
     }

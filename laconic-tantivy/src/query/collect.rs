@@ -11,6 +11,12 @@ pub(crate) trait Collect {
     /// Smaller sums are of no interest any more; at least 1. `u32::MAX` ends the search.
     fn min_sum(&self) -> u32;
 
+    /// The same, given that there are documents, all of which may be in the result and none of
+    /// which was offered, with at least these sums.
+    fn min_sum_among(&self, _lower_bounds: &mut Vec<u32>) -> u32 {
+        self.min_sum()
+    }
+
     /// Takes the documents `start..start + sums.len()`. A sum of 0 is no match.
     fn collect(&mut self, start: DocId, sums: &[u32]);
 

@@ -1,5 +1,7 @@
 //! Filters: which documents of a segment may be in a result.
 
+use std::ops::Range;
+
 use tantivy::fastfield::AliveBitSet;
 use tantivy::query::{Scorer, Weight};
 use tantivy::{COLLECT_BLOCK_BUFFER_LEN, DocId, SegmentReader, TERMINATED, TantivyError};
@@ -30,7 +32,7 @@ impl<'r> SegmentFilter<'r> {
         };
         let scorer = weight.scorer(reader, 1.0)?;
         if scorer.size_hint() < reader.max_doc() / SELECTIVE {
-            return Ok(SegmentFilter::Mask(Mask::of(scorer, reader.max_doc())));
+            return Ok(SegmentFilter::Mask(Mask::of(scorer, reader)));
         }
         Ok(SegmentFilter::Lazy { weight, reader })
     }
@@ -43,28 +45,42 @@ impl<'r> SegmentFilter<'r> {
     }
 }
 
-/// The documents that pass a filter, a word of bits for every block of 64 documents.
+/// The live documents that pass a filter, a word of bits for every block of 64 documents.
 pub(super) struct Mask {
     blocks: Vec<u64>,
+    /// How many there are in front of each block.
+    ranks: Vec<u32>,
     n_docs: u32,
 }
 
 impl Mask {
-    fn of(mut docs: Box<dyn Scorer>, max_doc: DocId) -> Mask {
-        let mut blocks = vec![0u64; max_doc.div_ceil(u64::BITS) as usize];
+    fn of(mut docs: Box<dyn Scorer>, reader: &SegmentReader) -> Mask {
+        let mut blocks = vec![0u64; reader.max_doc().div_ceil(u64::BITS) as usize];
+        let alive = reader.alive_bitset();
         let mut buffer = [0; COLLECT_BLOCK_BUFFER_LEN];
-        let mut n_docs = 0;
         loop {
             let n = docs.fill_buffer(&mut buffer);
             for &doc in &buffer[..n] {
+                let is_alive = alive.is_none_or(|alive| alive.is_alive(doc));
                 if let Some(block) = blocks.get_mut((doc / u64::BITS) as usize) {
-                    *block |= 1 << (doc % u64::BITS);
+                    *block |= u64::from(is_alive) << (doc % u64::BITS);
                 }
             }
-            n_docs += u32::try_from(n).unwrap_or(0);
             if n < buffer.len() {
-                return Mask { blocks, n_docs };
+                break;
             }
+        }
+        let mut n_docs = 0;
+        let ranks = blocks.iter().map(|block| {
+            let rank = n_docs;
+            n_docs += block.count_ones();
+            rank
+        });
+        let ranks = ranks.collect();
+        Mask {
+            blocks,
+            ranks,
+            n_docs,
         }
     }
 
@@ -80,15 +96,40 @@ impl Mask {
     }
 
     /// Whether none of some blocks has a document that passes.
-    pub(super) fn is_empty(&self, blocks: std::ops::Range<usize>) -> bool {
+    pub(super) fn is_empty(&self, blocks: Range<usize>) -> bool {
         let end = blocks.end.min(self.blocks.len());
         let blocks = self.blocks.get(blocks.start..end).unwrap_or_default();
         blocks.iter().all(|block| *block == 0)
     }
 
     #[inline]
-    fn has(&self, doc: DocId) -> bool {
+    pub(super) fn has(&self, doc: DocId) -> bool {
         self.block((doc / u64::BITS) as usize) >> (doc % u64::BITS) & 1 != 0
+    }
+
+    /// How many documents that pass there are in front of this one.
+    #[inline]
+    pub(super) fn place(&self, doc: DocId) -> usize {
+        let block = (doc / u64::BITS) as usize;
+        let before = self.block(block) & !(u64::MAX << (doc % u64::BITS));
+        let rank = self.ranks.get(block).copied().unwrap_or(self.n_docs);
+        (rank + before.count_ones()) as usize
+    }
+
+    /// Those of a range, ascending.
+    pub(super) fn docs(&self, range: Range<DocId>) -> impl Iterator<Item = DocId> {
+        let blocks = range.start / u64::BITS..range.end.div_ceil(u64::BITS);
+        let in_block = |block: u32| {
+            let mut bits = self.block(block as usize);
+            std::iter::from_fn(move || {
+                let offset = (bits != 0).then(|| bits.trailing_zeros())?;
+                bits &= bits - 1;
+                Some(block * u64::BITS + offset)
+            })
+        };
+        blocks
+            .flat_map(in_block)
+            .filter(move |doc| range.contains(doc))
     }
 }
 

@@ -6,7 +6,7 @@ use tantivy::DocId;
 
 use super::collect::Collect;
 use super::filter::Mask;
-use super::pruned::Pruned;
+use super::pruned::{Listed, Pruned};
 use super::sweep::Sweep;
 use super::top_k::SearchWork;
 use crate::bounds::{Row, SUPERBLOCK_BITS};
@@ -14,6 +14,9 @@ use crate::postings::{Contribution, Cursor, PostingList};
 
 /// Queries of fewer postings are evaluated before bounds would have been read.
 const MIN_POSTINGS_TO_PRUNE: u64 = 120_000;
+
+/// Documents per listed one from which on listed documents are evaluated alone.
+const MIN_DOCS_PER_LISTED: u32 = 24;
 
 /// Documents per wanted one from which on bounds pay.
 const DOCS_PER_HIT: u64 = 8_000;
@@ -25,6 +28,17 @@ pub(crate) struct SegmentTerm<'a> {
     pub(super) row: Option<TermRow<'a>>,
 }
 
+impl SegmentTerm<'_> {
+    /// No posting contributes more.
+    pub(super) fn max(&self) -> u32 {
+        let max = self.contribution.max();
+        match self.row {
+            Some(term) => max.min(term.max()),
+            None => max,
+        }
+    }
+}
+
 /// Upper bounds of a term: a contribution is at most the code in the row times `code_weight`.
 #[derive(Clone, Copy)]
 pub(crate) struct TermRow<'a> {
@@ -32,6 +46,13 @@ pub(crate) struct TermRow<'a> {
     pub(super) code_weight: u32,
     /// No code has more bits.
     pub(super) code_bits: u32,
+}
+
+impl TermRow<'_> {
+    fn max(&self) -> u32 {
+        let code = self.row.superblocks.iter().copied().max().unwrap_or(0);
+        u32::from(code).saturating_mul(self.code_weight)
+    }
 }
 
 /// Cursors at the first posting of every term.
@@ -58,6 +79,10 @@ pub(crate) enum EvaluationMode {
 }
 
 impl EvaluationMode {
+    fn is_exhaustive(self) -> bool {
+        matches!(self, EvaluationMode::Exhaustive)
+    }
+
     /// Whether bounds are worth reading for a query of so many postings in a segment.
     pub(super) fn pays(self, n_postings: u64, max_doc: DocId) -> bool {
         match self {
@@ -75,6 +100,7 @@ impl EvaluationMode {
 pub(crate) enum Evaluation<'a> {
     Sweep(Sweep),
     Pruned(Box<Pruned<'a>>),
+    Listed(Listed<'a>),
 }
 
 /// What an evaluation has to know of its segment.
@@ -96,6 +122,10 @@ impl<'a> Evaluation<'a> {
         docs: Range<DocId>,
         mode: EvaluationMode,
     ) -> Evaluation<'a> {
+        let is_listed = |mask: &&Mask| mask.n_docs() < place.max_doc / MIN_DOCS_PER_LISTED;
+        if let (Some(mask), false) = (place.mask.filter(is_listed), mode.is_exhaustive()) {
+            return Evaluation::Listed(Listed::new(terms, mask, docs));
+        }
         let has_bounds = terms.iter().any(|term| term.row.is_some());
         if has_bounds && mode.pays(n_postings(&terms), place.max_doc) {
             let first = (docs.start >> SUPERBLOCK_BITS) as usize;
@@ -111,6 +141,7 @@ impl<'a> Evaluation<'a> {
         match self {
             Evaluation::Sweep(sweep) => sweep.collect(collector),
             Evaluation::Pruned(pruned) => pruned.collect(collector),
+            Evaluation::Listed(listed) => listed.collect(collector),
         }
     }
 
@@ -120,6 +151,7 @@ impl<'a> Evaluation<'a> {
         match self {
             Evaluation::Sweep(_) => u32::MAX,
             Evaluation::Pruned(pruned) => pruned.max_bound(),
+            Evaluation::Listed(listed) => listed.max_bound(),
         }
     }
 }

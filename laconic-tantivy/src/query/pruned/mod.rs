@@ -11,6 +11,7 @@
 
 mod batch;
 mod decoded;
+mod listed;
 mod row;
 mod scale;
 mod terms;
@@ -28,6 +29,8 @@ use super::sums::Sums;
 use super::sweep::WINDOW;
 use super::top_k::SearchWork;
 use crate::bounds::{BLOCK_BITS, SUPERBLOCK_BITS, SUPERBLOCK_LEVELS};
+pub(super) use listed::Listed;
+
 use batch::Batch;
 use terms::{Candidate, Terms};
 use windows::Windows;
