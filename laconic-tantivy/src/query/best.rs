@@ -211,6 +211,15 @@ impl Collect for Best<'_> {
     fn n_wanted(&self) -> usize {
         self.k
     }
+
+    fn n_to_offer(&self) -> usize {
+        let docs_per_admitted = self.admission.docs_per_admitted;
+        // A few more: not every so manieth is.
+        match docs_per_admitted {
+            0 | 1 => self.k,
+            n => (self.k + self.k.isqrt()).saturating_mul(n as usize),
+        }
+    }
 }
 
 /// A sum that about `n` of `sums` reach, from a sample.

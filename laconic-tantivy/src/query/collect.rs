@@ -25,6 +25,11 @@ pub(crate) trait Collect {
 
     /// Size of the result; 0 where it is not known.
     fn n_wanted(&self) -> usize;
+
+    /// How many of the best documents are to be offered, about, until so many are taken.
+    fn n_to_offer(&self) -> usize {
+        self.n_wanted()
+    }
 }
 
 /// Hands documents to a callback in ascending order.

@@ -19,6 +19,8 @@ pub(super) enum SegmentFilter<'r> {
     Lazy {
         weight: &'r dyn Weight,
         reader: &'r SegmentReader,
+        /// How many documents pass, about.
+        n_docs: u32,
     },
 }
 
@@ -31,10 +33,23 @@ impl<'r> SegmentFilter<'r> {
             return Ok(SegmentFilter::None);
         };
         let scorer = weight.scorer(reader, 1.0)?;
-        if scorer.size_hint() < reader.max_doc() / SELECTIVE {
+        let n_docs = scorer.size_hint();
+        if n_docs < reader.max_doc() / SELECTIVE {
             return Ok(SegmentFilter::Mask(Mask::of(scorer, reader)));
         }
-        Ok(SegmentFilter::Lazy { weight, reader })
+        Ok(SegmentFilter::Lazy {
+            weight,
+            reader,
+            n_docs,
+        })
+    }
+
+    /// One in how many documents passes, about, among those that are not masked.
+    pub(super) fn docs_per_passing(&self, max_doc: DocId) -> u32 {
+        match self {
+            SegmentFilter::Lazy { n_docs, .. } => max_doc.div_ceil((*n_docs).max(1)).max(1),
+            _ => 1,
+        }
     }
 
     pub(super) fn mask(&self) -> Option<&Mask> {
@@ -138,6 +153,8 @@ impl Mask {
 pub(super) struct Admission<'a> {
     alive: Option<&'a AliveBitSet>,
     filter: Filter<'a>,
+    /// One in so many documents is admitted, about, of those that are offered.
+    pub(super) docs_per_admitted: u32,
 }
 
 enum Filter<'a> {
@@ -151,6 +168,7 @@ impl Default for Admission<'_> {
         Admission {
             alive: None,
             filter: Filter::None,
+            docs_per_admitted: 1,
         }
     }
 }
@@ -159,10 +177,11 @@ impl<'a> Admission<'a> {
     pub(super) fn new(reader: &'a SegmentReader, filter: &'a SegmentFilter<'_>) -> Admission<'a> {
         Admission {
             alive: reader.alive_bitset(),
+            docs_per_admitted: filter.docs_per_passing(reader.max_doc()),
             filter: match filter {
                 SegmentFilter::None => Filter::None,
                 SegmentFilter::Mask(mask) => Filter::Mask(mask),
-                SegmentFilter::Lazy { weight, reader } => Filter::Lazy(LazyFilter {
+                SegmentFilter::Lazy { weight, reader, .. } => Filter::Lazy(LazyFilter {
                     weight: *weight,
                     reader,
                     scorer: None,

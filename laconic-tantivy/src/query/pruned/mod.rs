@@ -457,6 +457,6 @@ impl<'a> Pruned<'a> {
 /// How many documents to complete before there is a threshold: a few more than wanted, since some
 /// may be deleted.
 fn n_first(collector: &impl Collect) -> usize {
-    let n_wanted = collector.n_wanted();
-    n_wanted.saturating_add(n_wanted / 8 + 2)
+    let n_to_offer = collector.n_to_offer();
+    n_to_offer.saturating_add(n_to_offer / 8 + 2)
 }
