@@ -327,6 +327,21 @@ impl Cursor {
         }
     }
 
+    /// Calls `visit` for every document from here to the end.
+    pub(crate) fn for_each_doc(&mut self, mut visit: impl FnMut(DocId)) {
+        loop {
+            self.load_docs();
+            let docs = self.docs[..self.len].get(self.idx..).unwrap_or_default();
+            if docs.is_empty() && self.skip.is_none() {
+                return;
+            }
+            for &doc in docs {
+                visit(doc);
+            }
+            self.next_block();
+        }
+    }
+
     /// Calls `visit(doc, contribution)` for every posting from here to the end whose document is
     /// `wanted`.
     #[inline]

@@ -3,21 +3,76 @@
 use std::ops::Range;
 
 use tantivy::fastfield::AliveBitSet;
-use tantivy::query::{Scorer, Weight};
-use tantivy::{COLLECT_BLOCK_BUFFER_LEN, DocId, SegmentReader, TERMINATED, TantivyError};
+use tantivy::query::{EnableScoring, Query, Scorer, TermQuery, Weight};
+use tantivy::schema::{Field, FieldType, Schema};
+use tantivy::{COLLECT_BLOCK_BUFFER_LEN, DocId, SegmentReader, TERMINATED, TantivyError, Term};
+
+use crate::postings::{Cursor, FieldReader, PostingList};
 
 /// A filter that lets fewer than one in so many documents pass is read in whole before the
 /// search; others are asked about the documents that would get into the result.
 const SELECTIVE: u32 = 8;
+
+/// The filter of a query.
+pub(super) struct Filter {
+    weight: Box<dyn Weight>,
+    /// If it is nothing but a term: its posting list is then read without Tantivy.
+    term: Option<Term>,
+}
+
+impl Filter {
+    pub(super) fn new(query: &dyn Query, scoring: EnableScoring<'_>) -> tantivy::Result<Filter> {
+        // A filter is not asked for scores.
+        let unscored = match scoring {
+            EnableScoring::Enabled { searcher, .. } => {
+                EnableScoring::disabled_from_searcher(searcher)
+            }
+            disabled @ EnableScoring::Disabled { .. } => disabled,
+        };
+        let term = query
+            .downcast_ref::<TermQuery>()
+            .map(|query| query.term().clone());
+        Ok(Filter {
+            weight: query.weight(unscored)?,
+            term: term.filter(|term| is_text(scoring.schema(), term.field())),
+        })
+    }
+
+    pub(super) fn scorer(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Scorer>> {
+        self.weight.scorer(reader, 1.0)
+    }
+
+    /// The posting list, if the filter is a term.
+    fn list(&self, reader: &SegmentReader) -> tantivy::Result<Option<PostingList>> {
+        let Some(term) = &self.term else {
+            return Ok(None);
+        };
+        let (field_reader, inverted_index) = FieldReader::open(reader, term.field())?;
+        let info = inverted_index.terms().get(term.serialized_value_bytes())?;
+        let list = match info {
+            Some(info) => field_reader.list(&info)?,
+            None => PostingList::of_docs(&[]),
+        };
+        Ok(Some(list))
+    }
+}
+
+/// Only of text fields is it known how their posting lists look.
+fn is_text(schema: &Schema, field: Field) -> bool {
+    let entry = schema.get_field_entry(field);
+    matches!(entry.field_type(), FieldType::Str(_)) && entry.is_indexed()
+}
 
 /// The filter of a query in one segment.
 pub(super) enum SegmentFilter<'r> {
     None,
     /// All documents that pass.
     Mask(Mask),
+    /// The documents of a term.
+    List(PostingList),
     /// Asked document by document.
     Lazy {
-        weight: &'r dyn Weight,
+        filter: &'r Filter,
         reader: &'r SegmentReader,
         /// How many documents pass, about.
         n_docs: u32,
@@ -26,30 +81,38 @@ pub(super) enum SegmentFilter<'r> {
 
 impl<'r> SegmentFilter<'r> {
     pub(super) fn open(
-        weight: Option<&'r dyn Weight>,
+        filter: Option<&'r Filter>,
         reader: &'r SegmentReader,
     ) -> tantivy::Result<SegmentFilter<'r>> {
-        let Some(weight) = weight else {
+        let Some(filter) = filter else {
             return Ok(SegmentFilter::None);
         };
-        let scorer = weight.scorer(reader, 1.0)?;
-        let n_docs = scorer.size_hint();
-        if n_docs < reader.max_doc() / SELECTIVE {
-            return Ok(SegmentFilter::Mask(Mask::of(scorer, reader)));
+        if let Some(list) = filter.list(reader)? {
+            return Ok(match is_selective(list.doc_freq(), reader) {
+                true => SegmentFilter::Mask(Mask::of_list(list, reader)),
+                false => SegmentFilter::List(list),
+            });
         }
-        Ok(SegmentFilter::Lazy {
-            weight,
-            reader,
-            n_docs,
+        let docs = filter.scorer(reader)?;
+        let n_docs = docs.size_hint();
+        Ok(match is_selective(n_docs, reader) {
+            true => SegmentFilter::Mask(Mask::of(docs, reader)),
+            false => SegmentFilter::Lazy {
+                filter,
+                reader,
+                n_docs,
+            },
         })
     }
 
     /// One in how many documents passes, about, among those that are not masked.
     pub(super) fn docs_per_passing(&self, max_doc: DocId) -> u32 {
-        match self {
-            SegmentFilter::Lazy { n_docs, .. } => max_doc.div_ceil((*n_docs).max(1)).max(1),
-            _ => 1,
-        }
+        let n_docs = match self {
+            SegmentFilter::List(list) => list.doc_freq(),
+            SegmentFilter::Lazy { n_docs, .. } => *n_docs,
+            SegmentFilter::None | SegmentFilter::Mask(_) => return 1,
+        };
+        max_doc.div_ceil(n_docs.max(1)).max(1)
     }
 
     pub(super) fn mask(&self) -> Option<&Mask> {
@@ -58,6 +121,10 @@ impl<'r> SegmentFilter<'r> {
             _ => None,
         }
     }
+}
+
+fn is_selective(n_docs: u32, reader: &SegmentReader) -> bool {
+    n_docs < reader.max_doc() / SELECTIVE
 }
 
 /// The live documents that pass a filter, a word of bits for every block of 64 documents.
@@ -70,19 +137,33 @@ pub(super) struct Mask {
 
 impl Mask {
     fn of(mut docs: Box<dyn Scorer>, reader: &SegmentReader) -> Mask {
-        let mut blocks = vec![0u64; reader.max_doc().div_ceil(u64::BITS) as usize];
-        let alive = reader.alive_bitset();
+        let mut blocks = no_blocks(reader);
         let mut buffer = [0; COLLECT_BLOCK_BUFFER_LEN];
         loop {
             let n = docs.fill_buffer(&mut buffer);
             for &doc in &buffer[..n] {
-                let is_alive = alive.is_none_or(|alive| alive.is_alive(doc));
-                if let Some(block) = blocks.get_mut((doc / u64::BITS) as usize) {
-                    *block |= u64::from(is_alive) << (doc % u64::BITS);
-                }
+                set(&mut blocks, doc);
             }
             if n < buffer.len() {
-                break;
+                return Mask::of_blocks(blocks, reader);
+            }
+        }
+    }
+
+    fn of_list(list: PostingList, reader: &SegmentReader) -> Mask {
+        let mut blocks = no_blocks(reader);
+        Cursor::of_impacts(list, u8::MAX).for_each_doc(|doc| set(&mut blocks, doc));
+        Mask::of_blocks(blocks, reader)
+    }
+
+    fn of_blocks(mut blocks: Vec<u64>, reader: &SegmentReader) -> Mask {
+        if reader.has_deletes() {
+            for (first, block) in (0..).step_by(u64::BITS as usize).zip(&mut blocks) {
+                for offset in bits(*block) {
+                    if reader.is_deleted(first + offset) {
+                        *block &= !(1 << offset);
+                    }
+                }
             }
         }
         let mut n_docs = 0;
@@ -110,6 +191,11 @@ impl Mask {
         self.blocks.get(block).copied().unwrap_or(0)
     }
 
+    /// The same as plain blocks of bits.
+    pub(super) fn blocks(&self) -> &[u64] {
+        &self.blocks
+    }
+
     /// Whether none of some blocks has a document that passes.
     pub(super) fn is_empty(&self, blocks: Range<usize>) -> bool {
         let end = blocks.end.min(self.blocks.len());
@@ -135,12 +221,8 @@ impl Mask {
     pub(super) fn docs(&self, range: Range<DocId>) -> impl Iterator<Item = DocId> {
         let blocks = range.start / u64::BITS..range.end.div_ceil(u64::BITS);
         let in_block = |block: u32| {
-            let mut bits = self.block(block as usize);
-            std::iter::from_fn(move || {
-                let offset = (bits != 0).then(|| bits.trailing_zeros())?;
-                bits &= bits - 1;
-                Some(block * u64::BITS + offset)
-            })
+            let offsets = bits(self.block(block as usize));
+            offsets.map(move |offset| block * u64::BITS + offset)
         };
         blocks
             .flat_map(in_block)
@@ -148,18 +230,39 @@ impl Mask {
     }
 }
 
+fn no_blocks(reader: &SegmentReader) -> Vec<u64> {
+    vec![0; reader.max_doc().div_ceil(u64::BITS) as usize]
+}
+
+#[inline]
+fn set(blocks: &mut [u64], doc: DocId) {
+    if let Some(block) = blocks.get_mut((doc / u64::BITS) as usize) {
+        *block |= 1 << (doc % u64::BITS);
+    }
+}
+
+/// The places of the bits that are set, ascending.
+fn bits(mut block: u64) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let offset = (block != 0).then(|| block.trailing_zeros())?;
+        block &= block - 1;
+        Some(offset)
+    })
+}
+
 /// Tells which documents of a segment may be in a result: those that are alive and pass the
 /// filter.
 pub(super) struct Admission<'a> {
     alive: Option<&'a AliveBitSet>,
-    filter: Filter<'a>,
+    filter: Check<'a>,
     /// One in so many documents is admitted, about, of those that are offered.
     pub(super) docs_per_admitted: u32,
 }
 
-enum Filter<'a> {
+enum Check<'a> {
     None,
     Mask(&'a Mask),
+    List(Box<Cursor>),
     Lazy(LazyFilter<'a>),
 }
 
@@ -167,7 +270,7 @@ impl Default for Admission<'_> {
     fn default() -> Self {
         Admission {
             alive: None,
-            filter: Filter::None,
+            filter: Check::None,
             docs_per_admitted: 1,
         }
     }
@@ -179,10 +282,13 @@ impl<'a> Admission<'a> {
             alive: reader.alive_bitset(),
             docs_per_admitted: filter.docs_per_passing(reader.max_doc()),
             filter: match filter {
-                SegmentFilter::None => Filter::None,
-                SegmentFilter::Mask(mask) => Filter::Mask(mask),
-                SegmentFilter::Lazy { weight, reader, .. } => Filter::Lazy(LazyFilter {
-                    weight: *weight,
+                SegmentFilter::None => Check::None,
+                SegmentFilter::Mask(mask) => Check::Mask(mask),
+                SegmentFilter::List(list) => {
+                    Check::List(Box::new(Cursor::of_impacts(list.clone(), u8::MAX)))
+                }
+                SegmentFilter::Lazy { filter, reader, .. } => Check::Lazy(LazyFilter {
+                    filter,
                     reader,
                     scorer: None,
                     asked: 0,
@@ -207,16 +313,17 @@ impl<'a> Admission<'a> {
     pub(super) fn admits(&mut self, doc: DocId) -> bool {
         self.alive.is_none_or(|alive| alive.is_alive(doc))
             && match &mut self.filter {
-                Filter::None => true,
-                Filter::Mask(mask) => mask.has(doc),
-                Filter::Lazy(lazy) => lazy.has(doc),
+                Check::None => true,
+                Check::Mask(mask) => mask.has(doc),
+                Check::List(list) => list.seek_anywhere(doc) == doc,
+                Check::Lazy(lazy) => lazy.has(doc),
             }
     }
 
     /// What went wrong while documents were looked up, in which case none were admitted since.
     pub(super) fn take_error(&mut self) -> Option<TantivyError> {
         match &mut self.filter {
-            Filter::Lazy(lazy) => lazy.error.take(),
+            Check::Lazy(lazy) => lazy.error.take(),
             _ => None,
         }
     }
@@ -224,7 +331,7 @@ impl<'a> Admission<'a> {
 
 /// A filter that is asked document by document; ascending ones are found fast.
 struct LazyFilter<'a> {
-    weight: &'a dyn Weight,
+    filter: &'a Filter,
     reader: &'a SegmentReader,
     scorer: Option<Box<dyn Scorer>>,
     /// The scorer stands on the first document that passes from this one on.
@@ -240,7 +347,7 @@ impl LazyFilter<'_> {
         // A scorer does not go back.
         let scorer = match &mut self.scorer {
             Some(scorer) if self.asked <= doc => scorer,
-            scorer => match self.weight.scorer(self.reader, 1.0) {
+            scorer => match self.filter.scorer(self.reader) {
                 Ok(new) => scorer.insert(new),
                 Err(error) => {
                     self.error = Some(error);

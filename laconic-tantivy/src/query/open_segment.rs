@@ -48,7 +48,7 @@ impl<'r> OpenSegment<'r> {
             learned,
             words: Vec::with_capacity(weight.words.len()),
             clauses: clauses.collect::<tantivy::Result<_>>()?,
-            filter: SegmentFilter::open(weight.filter.as_deref(), reader)?,
+            filter: SegmentFilter::open(weight.filter.as_ref(), reader)?,
         };
         segment.find_words(weight, mode)?;
         Ok(segment)

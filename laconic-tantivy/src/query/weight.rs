@@ -9,7 +9,7 @@ use tantivy::{COLLECT_BLOCK_BUFFER_LEN, DocId, Score, SegmentReader, Term};
 
 use super::clause::Clause;
 use super::collect::{Callback, Collect};
-use super::filter::{Admission, SegmentFilter};
+use super::filter::{Admission, Filter, SegmentFilter};
 use super::filtered_scorer::FilteredScorer;
 use super::fixed_point::{FixedPoint, Others, ScoreOf};
 use super::open_segment::OpenSegment;
@@ -27,7 +27,7 @@ pub(crate) struct SumWeight {
     pub(super) learned: Option<LearnedPart>,
     pub(super) words: Vec<Word>,
     pub(super) clauses: Vec<Clause>,
-    pub(super) filter: Option<Box<dyn Weight>>,
+    pub(super) filter: Option<Filter>,
     pub(super) score_of: ScoreOf,
 }
 
@@ -80,15 +80,7 @@ impl SumWeight {
             factor,
             query_weights: fixed_point.query_weights,
         });
-        // A filter is not asked for scores.
-        let filter = parts.filter.map(|filter| {
-            filter.weight(match scoring {
-                EnableScoring::Enabled { searcher, .. } => {
-                    EnableScoring::disabled_from_searcher(searcher)
-                }
-                disabled @ EnableScoring::Disabled { .. } => disabled,
-            })
-        });
+        let filter = parts.filter.map(|filter| Filter::new(filter, scoring));
         Ok(SumWeight {
             learned,
             words: of_words,
@@ -168,7 +160,7 @@ impl Weight for SumWeight {
         let scorer = LaconicScorer::new(cursors, self.score_of, boost, reader.max_doc());
         Ok(match (&self.filter, &segment.filter) {
             (None, _) | (_, SegmentFilter::None) => Box::new(scorer),
-            (Some(filter), _) => Box::new(FilteredScorer::new(scorer, filter.scorer(reader, 1.0)?)),
+            (Some(filter), _) => Box::new(FilteredScorer::new(scorer, filter.scorer(reader)?)),
         })
     }
 

@@ -43,6 +43,8 @@ const BATCH: usize = 1 << (18 - SUPERBLOCK_BITS);
 /// One in so many superblocks is in the first batch, where bounds tell superblocks apart.
 const FIRST_BATCH_SHARE: usize = 64;
 const MIN_FIRST_BATCH: usize = 3;
+/// Where a filter leaves few documents, the best of them are spread over more.
+const FIRST_MASKED_BATCH_SHARE: usize = 16;
 
 /// Blocks that are completed in the order of their bounds, at least.
 const MOST_PROMISING: usize = 16;
@@ -149,7 +151,11 @@ impl<'a> Pruned<'a> {
             // Only an earlier batch tells which documents can be passed over.
             batch_len = WINDOW >> SUPERBLOCK_BITS;
         } else if self.is_ordered {
-            let n = self.bounds.len() / FIRST_BATCH_SHARE;
+            let share = match self.mask {
+                None => FIRST_BATCH_SHARE,
+                Some(_) => FIRST_MASKED_BATCH_SHARE,
+            };
+            let n = self.bounds.len() / share;
             let first = self.most_promising(n.clamp(MIN_FIRST_BATCH, BATCH));
             self.evaluate(&first, usize::MAX, collector);
         }
@@ -319,7 +325,12 @@ impl<'a> Pruned<'a> {
         let min_sum = self.min_sum(collector);
         let n_blocks = batch.bounds.iter().filter(|bound| **bound >= min_sum);
         let n_bounded = (self.terms.n_rows() - batch.n_summed) as u64;
-        n_blocks.count() as u64 * (cost::BLOCK + n_bounded * cost::TERM_IN_BLOCK)
+        let cost = n_blocks.count() as u64 * (cost::BLOCK + n_bounded * cost::TERM_IN_BLOCK);
+        match self.mask {
+            None => cost,
+            // Most documents of the blocks do not pass.
+            Some(_) => cost / 2,
+        }
     }
 
     /// Sums the rest of the terms and offers every document.
