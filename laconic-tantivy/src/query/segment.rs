@@ -28,7 +28,12 @@ pub(crate) struct SegmentTerm<'a> {
     pub(super) row: Option<TermRow<'a>>,
 }
 
-impl SegmentTerm<'_> {
+impl<'a> SegmentTerm<'a> {
+    /// Its bounds, if they tell parts of a superblock apart.
+    pub(super) fn row_with_cells(&self) -> Option<TermRow<'a>> {
+        self.row.filter(|term| term.row.level > 0)
+    }
+
     /// No posting contributes more.
     pub(super) fn max(&self) -> u32 {
         let max = self.contribution.max();

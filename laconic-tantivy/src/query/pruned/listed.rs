@@ -9,9 +9,9 @@ use std::ops::Range;
 
 use tantivy::DocId;
 
-use super::row::RowTerm;
+use super::row::{BLOCKS_PER_SUPERBLOCK, RowTerm};
 use super::scale::Scale;
-use crate::bounds::BLOCK_BITS;
+use crate::bounds::{BLOCK_BITS, SUPERBLOCK_BITS};
 use crate::postings::Cursor;
 use crate::query::collect::Collect;
 use crate::query::filter::Mask;
@@ -29,7 +29,10 @@ mod cost {
 
 /// Documents are dropped for the first time after one in so many postings, then whenever there
 /// are half as many again.
-const FIRST_DROP: u64 = 24;
+const FIRST_DROP: u64 = 5;
+
+/// With so many candidates a superblock, the bounds of all its blocks are added up at once.
+const MANY_CANDIDATES: usize = 4;
 
 /// Evaluation of one query over listed documents of one segment.
 pub(crate) struct Listed<'a> {
@@ -38,13 +41,19 @@ pub(crate) struct Listed<'a> {
     docs: Range<DocId>,
 }
 
+#[derive(Clone, Copy)]
+struct Candidate {
+    doc: DocId,
+    place: u32,
+}
+
 /// Listed documents that can still get into the result.
 struct Candidates<'a> {
     mask: &'a Mask,
     /// Place of the first document in `mask`.
     first_place: usize,
     /// Ascending.
-    docs: Vec<DocId>,
+    left: Vec<Candidate>,
     /// The same as bits.
     blocks: Vec<u64>,
     /// By place, of dropped documents too.
@@ -83,13 +92,10 @@ impl<'a> Listed<'a> {
             passed += u64::from(term.list.doc_freq());
             if passed >= next_drop {
                 next_drop = passed + passed / 2;
-                let n_before = candidates.docs.len();
                 let threshold = candidates.threshold(collector);
                 candidates.drop_below(threshold, remaining);
-                if candidates.docs.len() < n_before {
-                    candidates.drop_by_block(threshold, &self.terms[idx + 1..]);
-                }
-                if candidates.docs.is_empty() {
+                candidates.drop_by_block(threshold, &self.terms[idx + 1..]);
+                if candidates.left.is_empty() {
                     break;
                 }
             }
@@ -102,48 +108,51 @@ impl<'a> Listed<'a> {
 impl<'a> Candidates<'a> {
     fn new(mask: &'a Mask, docs: Range<DocId>) -> Candidates<'a> {
         let first_place = mask.place(docs.start);
-        let docs: Vec<DocId> = mask.docs(docs).collect();
+        let listed = (0..).zip(mask.docs(docs));
+        let left: Vec<Candidate> = listed
+            .map(|(place, doc)| Candidate { doc, place })
+            .collect();
         Candidates {
             mask,
             first_place,
             blocks: mask.blocks().to_vec(),
-            sums: vec![0; docs.len()],
-            docs,
+            sums: vec![0; left.len()],
+            left,
         }
     }
 
-    fn sum(&self, doc: DocId) -> u32 {
-        let place = self.mask.place(doc).wrapping_sub(self.first_place);
-        self.sums.get(place).copied().unwrap_or(0)
+    fn sum(&self, candidate: Candidate) -> u32 {
+        self.sums
+            .get(candidate.place as usize)
+            .copied()
+            .unwrap_or(0)
     }
 
     /// Adds what a term contributes, to dropped documents too perhaps. Returns to how many.
     fn add(&mut self, term: &SegmentTerm<'_>) -> u64 {
         let mut cursor = Cursor::new(term.list.clone(), term.contribution.clone());
-        let (n_docs, doc_freq) = (self.docs.len() as u64, u64::from(term.list.doc_freq()));
-        let n_blocks = n_docs.min(doc_freq.div_ceil(128));
-        let (mask, first_place, sums) = (self.mask, self.first_place, &mut self.sums);
-        let mut n_added = 0;
-        let mut add = |doc, contribution| {
-            let place = mask.place(doc).wrapping_sub(first_place);
+        let (n_left, doc_freq) = (self.left.len() as u64, u64::from(term.list.doc_freq()));
+        let n_blocks = n_left.min(doc_freq.div_ceil(128));
+        let (mut n_added, sums) = (0, &mut self.sums);
+        let mut add = |place: usize, contribution| {
             if let Some(sum) = sums.get_mut(place) {
                 *sum = sum.wrapping_add(contribution);
                 n_added += 1;
             }
         };
-        if doc_freq * cost::POSTING <= n_docs * cost::SEEK + n_blocks * cost::BLOCK {
-            let blocks = &self.blocks;
+        if doc_freq * cost::POSTING <= n_left * cost::SEEK + n_blocks * cost::BLOCK {
+            let (blocks, mask, first_place) = (&self.blocks, self.mask, self.first_place);
             cursor.for_each_where(
                 |doc| {
                     let block = blocks.get((doc / u64::BITS) as usize);
                     block.copied().unwrap_or(0) >> (doc % u64::BITS) & 1 != 0
                 },
-                add,
+                |doc, contribution| add(mask.place(doc).wrapping_sub(first_place), contribution),
             );
         } else {
-            for &doc in &self.docs {
-                if cursor.seek(doc) == doc {
-                    add(doc, cursor.contribution());
+            for candidate in &self.left {
+                if cursor.seek(candidate.doc) == candidate.doc {
+                    add(candidate.place as usize, cursor.contribution());
                 }
             }
         }
@@ -152,7 +161,7 @@ impl<'a> Candidates<'a> {
 
     /// The sum that a document needs to get into the result.
     fn threshold(&self, collector: &impl Collect) -> u32 {
-        let sums = self.docs.iter().map(|&doc| self.sum(doc));
+        let sums = self.left.iter().map(|&candidate| self.sum(candidate));
         collector.min_sum_among(&mut sums.collect())
     }
 
@@ -163,39 +172,59 @@ impl<'a> Candidates<'a> {
 
     /// The same by the bounds of the blocks where the documents are.
     fn drop_by_block(&mut self, threshold: u32, rest: &[SegmentTerm<'_>]) {
-        let scale = Scale::new(std::iter::empty());
-        let mut without_rows: u32 = 0;
-        let mut rows = Vec::with_capacity(rest.len());
-        for term in rest {
-            match term.row.filter(|term| term.row.level > 0) {
-                Some(row) => rows.push(RowTerm::new(row, term.list.doc_freq(), scale)),
-                None => without_rows = without_rows.saturating_add(term.max()),
+        let (Some(first), Some(last)) = (self.left.first(), self.left.last()) else {
+            return;
+        };
+        let with_rows = rest
+            .iter()
+            .filter_map(|term| Some((term, term.row_with_cells()?)));
+        let weights = with_rows.clone();
+        let weights = weights.map(|(_, row)| (row.code_weight, row.code_bits));
+        let scale = Scale::new(weights);
+        let rows = with_rows.map(|(term, row)| RowTerm::new(row, term.list.doc_freq(), scale));
+        let rows: Vec<RowTerm<'_>> = rows.collect();
+        let without = rest.iter().filter(|term| term.row_with_cells().is_none());
+        let others = without.fold(0, |sum: u32, term| sum.saturating_add(term.max()));
+        let superblock = |candidate: &Candidate| (candidate.doc >> SUPERBLOCK_BITS) as usize;
+        let superblocks = superblock(first)..superblock(last) + 1;
+        let first_block = superblocks.start * BLOCKS_PER_SUPERBLOCK;
+        let mut bounds = Vec::new();
+        if self.left.len() > MANY_CANDIDATES * superblocks.len() {
+            bounds.resize(superblocks.len() * BLOCKS_PER_SUPERBLOCK, 0u16);
+            for row in &rows {
+                row.add_block_bounds(superblocks.clone(), &mut bounds);
             }
         }
         self.retain(|doc, sum| {
             let block = (doc >> BLOCK_BITS) as usize;
-            let bounds = rows.iter().map(|row| row.block_bound(block));
-            let bound = bounds.fold(sum, u32::saturating_add);
-            bound.saturating_add(without_rows) >= threshold
+            let bound = match bounds.get(block - first_block) {
+                Some(&scaled) => scale.to_sum(scaled, rows.len()),
+                None => {
+                    let bounds = rows.iter().map(|row| row.block_bound(block));
+                    bounds.fold(0, u32::saturating_add)
+                }
+            };
+            let sum = sum.saturating_add(others);
+            sum.saturating_add(bound) >= threshold
         });
     }
 
     fn retain(&mut self, mut keeps: impl FnMut(DocId, u32) -> bool) {
-        let mut docs = std::mem::take(&mut self.docs);
-        docs.retain(|&doc| {
-            let is_kept = keeps(doc, self.sum(doc));
-            if let (false, Some(block)) = (is_kept, self.blocks.get_mut((doc / u64::BITS) as usize))
-            {
+        let (sums, blocks) = (&self.sums, &mut self.blocks);
+        self.left.retain(|candidate| {
+            let doc = candidate.doc;
+            let sum = sums.get(candidate.place as usize).copied().unwrap_or(0);
+            let is_kept = keeps(doc, sum);
+            if let (false, Some(block)) = (is_kept, blocks.get_mut((doc / u64::BITS) as usize)) {
                 *block &= !(1 << (doc % u64::BITS));
             }
             is_kept
         });
-        self.docs = docs;
     }
 
     fn offer(self, collector: &mut impl Collect) {
-        for &doc in &self.docs {
-            collector.collect(doc, &[self.sum(doc)]);
+        for &candidate in &self.left {
+            collector.collect(candidate.doc, &[self.sum(candidate)]);
         }
     }
 }
