@@ -5,10 +5,13 @@ mod check;
 mod demo;
 mod encode;
 mod eval;
+mod explain_fusion;
+mod hybrid_options;
 mod index;
 mod info;
 mod optimize;
 mod options;
+mod page_options;
 mod search;
 
 use anyhow::Result;
