@@ -29,11 +29,11 @@ pub struct Hybrid {
 }
 
 impl Default for Hybrid {
-    /// Reciprocal rank fusion with equal weights.
+    /// The plain sum.
     fn default() -> Hybrid {
         Hybrid {
-            fusion: Fusion::RECIPROCAL_RANK,
-            weights: [0.5; 2],
+            fusion: Fusion::WeightedSum,
+            weights: [1.0; 2],
             candidates: None,
             rescore_missing: false,
             with_parts: false,

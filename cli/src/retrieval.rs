@@ -224,20 +224,28 @@ impl Retriever<'_> {
         Ok(top_k.search(&self.searcher, query)?)
     }
 
+    /// Refuses searches that cannot be [verified](Retriever::verify).
+    ///
+    /// # Errors
+    /// For all but learned-sparse search without a filter: there is no reference for them.
+    pub fn check_verifiable(&self) -> Result<()> {
+        let message = match self.mode {
+            Mode::Sparse if self.filter.is_none() => return Ok(()),
+            Mode::Hybrid => {
+                "--verify compares pruned with exhaustive search; rankings fused from lists have \
+                 no exhaustive form, and --fusion sum is one already"
+            }
+            _ => "only learned-sparse search without a filter can be verified",
+        };
+        Err(UsageError(message.to_owned()).into())
+    }
+
     /// Asks, and asks the exhaustive reference too.
     ///
     /// # Errors
-    /// As [`ask`](Retriever::ask), and for BM25 and filtered searches, which have no reference.
+    /// As [`ask`](Retriever::ask) and [`check_verifiable`](Retriever::check_verifiable).
     pub fn verify(&self, question: &Question, k: usize) -> Result<Verification> {
-        if self.mode == Mode::Hybrid {
-            let message = "--verify compares pruned with exhaustive search; rankings fused from \
-                           lists have no exhaustive form, and --fusion sum is one already";
-            return Err(UsageError(message.to_owned()).into());
-        }
-        if self.mode != Mode::Sparse || self.filter.is_some() {
-            let message = "only learned-sparse search without a filter can be verified";
-            return Err(UsageError(message.to_owned()).into());
-        }
+        self.check_verifiable()?;
         let query = self.sparse_query(question)?;
         let found = self.sparse_top(&query, k)?;
         let expected = exhaustive_top_k(&self.searcher, &query, k)?;

@@ -12,7 +12,7 @@ use crate::terminal::UsageError;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Hybrid search (--mode hybrid)")]
 pub(crate) struct HybridOptions {
-    /// How the two rankings become one [default: rrf; all of them with --tune]
+    /// How the two rankings become one [default: sum; all of them with --tune]
     #[arg(long, value_enum, value_name = "FORMULA")]
     pub(crate) fusion: Vec<FusionName>,
     /// Weights of the two sides [default: 0.5 each; 1 each for sum]
@@ -22,7 +22,7 @@ pub(crate) struct HybridOptions {
     #[arg(long, value_name = "WEIGHTS", value_parser = weights)]
     pub(crate) weight: Option<Weights>,
     /// Constant c of rrf, 1 / (c + rank): the larger, the less the first ranks stand out
-    /// [default: 60]
+    /// [default: 60]; asks for rrf if no formula is named
     #[arg(long, value_name = "C")]
     pub(crate) rank_constant: Option<f64>,
     /// Documents fetched from each side before they are fused [default: 10 for each of the k hits
@@ -86,7 +86,8 @@ impl HybridOptions {
             return Err(UsageError(message.to_owned()).into());
         }
         let name = match self.fusion[..] {
-            [] => FusionName::Rrf,
+            [] if self.rank_constant.is_some() => FusionName::Rrf,
+            [] => FusionName::Sum,
             [name] => name,
             _ => {
                 let message = "--fusion is given more than once; only eval --tune compares \

@@ -13,6 +13,7 @@ mod optimize;
 mod options;
 mod page_options;
 mod search;
+mod tune;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};

@@ -81,6 +81,9 @@ impl Search {
             let message = "--after is a place in the ranking of one query; ask one at a time";
             return Err(UsageError(message.to_owned()).into());
         }
+        if self.verify {
+            retriever.check_verifiable()?;
+        }
         let mut n_found = 0;
         for question in &questions {
             let found = retriever.page(question, &self.paging.page())?;
