@@ -895,7 +895,8 @@ fn help_of_every_sub_command_names_its_flags() {
             .stdout
     };
     let query = "--queries --query-vectors --vector-scale --vectors-model --model --tokenizer \
-                 --set --mode --filter --threads --query-terms --overestimate --max-documents";
+                 --set --mode --filter --threads --query-terms --overestimate --max-documents \
+                 --fusion --weight --rank-constant --candidates --rescore-missing";
     for (command, flags) in [
         ("demo", "--dir"),
         (
@@ -906,11 +907,15 @@ fn help_of_every_sub_command_names_its_flags() {
         ),
         (
             "search",
-            &format!("--index {query} --k --format --explain --verify"),
+            &format!(
+                "--index {query} --k --format --explain --verify --offset --after --min-score"
+            ),
         ),
         (
             "eval",
-            &format!("--index {query} --qrels --k --run --exclude-self"),
+            &format!(
+                "--index {query} --qrels --k --run --exclude-self --tune --folds --seed --resamples"
+            ),
         ),
         (
             "encode",

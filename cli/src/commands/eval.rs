@@ -33,8 +33,6 @@ pub(crate) struct Eval {
     /// Folder of the index
     #[arg(long, value_name = "DIR")]
     index: PathBuf,
-    #[command(flatten)]
-    options: QueryOptions,
     /// Judgments: BEIR's tsv or TREC's qrels
     #[arg(long, value_name = "FILE")]
     qrels: PathBuf,
@@ -48,6 +46,9 @@ pub(crate) struct Eval {
     /// of the collection. `auto` does so if every query is one, as BEIR's ArguAna asks for
     #[arg(long, value_enum, default_value = "auto", value_name = "WHEN")]
     exclude_self: ExcludeSelf,
+    // Last, for what follows them would stand under their headings.
+    #[command(flatten)]
+    options: QueryOptions,
     #[command(flatten)]
     tuning: TuneOptions,
 }

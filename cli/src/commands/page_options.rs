@@ -10,12 +10,9 @@ use crate::paging::{Cursor, Page};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Paging")]
 pub(crate) struct PageOptions {
-    /// Number of hits
-    #[arg(long, short, default_value_t = 10)]
-    pub(crate) k: usize,
     /// Pass over the first N hits; ranks are counted on
     ///
-    /// Every page is found anew from the first hit on, so deep pages cost more: --after does not.
+    /// Every page is found anew from the first hit on, so deep pages cost more than by --after.
     /// While the index and all other options stay the same, no hit is skipped or repeated.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) offset: usize,
@@ -32,9 +29,10 @@ pub(crate) struct PageOptions {
 }
 
 impl PageOptions {
-    pub(crate) fn page(&self) -> Page {
+    /// The page of `k` hits.
+    pub(crate) fn page(&self, k: usize) -> Page {
         Page {
-            k: self.k,
+            k,
             offset: self.offset,
             after: self.after,
             min_score: self.min_score,

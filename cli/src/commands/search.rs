@@ -36,10 +36,9 @@ pub(crate) struct Search {
     /// The query as text
     #[arg(value_name = "QUERY", conflicts_with_all = ["queries", "query_vectors"])]
     query: Option<String>,
-    #[command(flatten)]
-    options: QueryOptions,
-    #[command(flatten)]
-    paging: PageOptions,
+    /// Number of hits
+    #[arg(long, short, default_value_t = 10)]
+    k: usize,
     /// How to print hits
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -51,8 +50,13 @@ pub(crate) struct Search {
     ///
     /// Documents, order and every bit of the scores have to be the same; if they are not, the
     /// command fails. With an approximation, tells the recall instead.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["offset", "after"])]
     verify: bool,
+    // Last, for what follows them would stand under their headings.
+    #[command(flatten)]
+    options: QueryOptions,
+    #[command(flatten)]
+    paging: PageOptions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -86,7 +90,7 @@ impl Search {
         }
         let mut n_found = 0;
         for question in &questions {
-            let found = retriever.page(question, &self.paging.page())?;
+            let found = retriever.page(question, &self.paging.page(self.k))?;
             n_found += found.len();
             self.print(&retriever, question, &found)?;
             if self.verify {
@@ -101,7 +105,7 @@ impl Search {
     }
 
     fn verify(&self, retriever: &Retriever<'_>, question: &Question) -> Result<()> {
-        let verification = retriever.verify(question, self.paging.k)?;
+        let verification = retriever.verify(question, self.k)?;
         let Verification {
             hits,
             agreeing,

@@ -291,6 +291,7 @@ fn what_hybrid_search_lacks_or_does_not_know_is_a_usage_error() {
         ("--rank-constant -1", "-1"),
         ("--after 1:2", "three parts"),
         ("--after 1:0:0 --offset 3", "cannot be used with"),
+        ("--verify --offset 3", "cannot be used with"),
         ("--min-score NaN", "finite"),
     ] {
         let outcome = scratch
