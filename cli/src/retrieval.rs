@@ -170,8 +170,12 @@ impl Retriever<'_> {
     }
 
     /// True if score and address tell a place in the ranking, from which one can go on.
-    pub fn ranks_by_score(&self) -> bool {
-        self.mode != Mode::Hybrid || self.hybrid.ranks_by_score()
+    pub fn knows_places(&self) -> bool {
+        !self.fuses_lists() && self.approximation == Approximation::default()
+    }
+
+    fn fuses_lists(&self) -> bool {
+        self.mode == Mode::Hybrid && !self.hybrid.ranks_by_score()
     }
 
     fn check_page(&self, page: &Page) -> Result<()> {
@@ -183,12 +187,12 @@ impl Retriever<'_> {
         let Some(after) = page.after else {
             return Ok(());
         };
-        if !self.ranks_by_score() {
+        if self.fuses_lists() {
             let message = "--after goes by score, and of hybrid rankings only --fusion sum has \
                            scores that do not depend on the lists fused; page with --offset";
             return Err(UsageError(message.to_owned()).into());
         }
-        if self.approximation != Approximation::default() {
+        if !self.knows_places() {
             let message = "--after needs exact search; page an approximate one with --offset";
             return Err(UsageError(message.to_owned()).into());
         }
@@ -277,7 +281,7 @@ impl Retriever<'_> {
         let mut run = Run::default();
         // One more, as the query itself may take a place; what is out of range stays so. Fused
         // lists are made without it, lest its score be their maximum.
-        let is_excluded = !self.ranks_by_score();
+        let is_excluded = self.fuses_lists();
         let depth = match k {
             1..MAX_K => k + usize::from(exclude_self && !is_excluded),
             _ => k,

@@ -897,6 +897,8 @@ fn help_of_every_sub_command_names_its_flags() {
     let query = "--queries --query-vectors --vector-scale --vectors-model --model --tokenizer \
                  --set --mode --filter --threads --query-terms --overestimate --max-documents \
                  --fusion --weight --rank-constant --candidates --rescore-missing";
+    let pages = "--offset --after --min-score";
+    let tuning = "--tune --folds --seed --resamples";
     for (command, flags) in [
         ("demo", "--dir"),
         (
@@ -907,15 +909,11 @@ fn help_of_every_sub_command_names_its_flags() {
         ),
         (
             "search",
-            &format!(
-                "--index {query} --k --format --explain --verify --offset --after --min-score"
-            ),
+            &format!("--index {query} --k --format --explain --verify {pages}"),
         ),
         (
             "eval",
-            &format!(
-                "--index {query} --qrels --k --run --exclude-self --tune --folds --seed --resamples"
-            ),
+            &format!("--index {query} --qrels --k --run --exclude-self {tuning}"),
         ),
         (
             "encode",

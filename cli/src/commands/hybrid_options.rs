@@ -8,6 +8,9 @@ use crate::hybrid::{Hybrid, LISTS};
 use crate::retrieval::{MAX_K, Mode};
 use crate::terminal::UsageError;
 
+/// Largest weight: far from where a fused score would not fit into 32 bits.
+const MAX_WEIGHT: f64 = 1e9;
+
 /// How hybrid search makes one ranking of two.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Hybrid search (--mode hybrid)")]
@@ -140,9 +143,10 @@ fn weights(text: &str) -> Result<Weights, String> {
         let list = LISTS.iter().position(|list| *list == name.trim());
         let list =
             list.ok_or_else(|| format!("`{name}` in `{part}` is neither sparse nor bm25"))?;
-        let is_weight = |weight: &f64| (0.0..=f64::from(f32::MAX)).contains(weight);
+        let is_weight = |weight: &f64| (0.0..=MAX_WEIGHT).contains(weight);
         let number = weight.trim().parse::<f64>().ok().filter(is_weight);
-        let number = number.ok_or_else(|| format!("`{weight}` in `{part}` is no number from 0"))?;
+        let number = number
+            .ok_or_else(|| format!("`{weight}` in `{part}` is no number from 0 to {MAX_WEIGHT}"))?;
         if weights[list].replace(number).is_some() {
             return Err(format!("`{part}` gives {name} a second weight"));
         }
@@ -180,7 +184,10 @@ mod tests {
             ("sparse=0.7,bm25=-1", "`-1` in `bm25=-1`"),
             ("sparse=NaN,bm25=1", "`NaN` in `sparse=NaN`"),
             ("sparse=1,bm25=inf", "`inf` in `bm25=inf`"),
-            ("sparse=1,bm25=1e39", "`1e39` in `bm25=1e39`"),
+            (
+                "sparse=1,bm25=2e9",
+                "`2e9` in `bm25=2e9` is no number from 0 to 1000000000",
+            ),
             (
                 "sparse=1,bm25=1,sparse=2",
                 "`sparse=2` gives sparse a second",

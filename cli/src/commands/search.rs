@@ -185,7 +185,7 @@ impl Search {
             print("nothing found")?;
         }
         match last_place(found) {
-            Some(place) if self.paging.is_paged() && retriever.ranks_by_score() => {
+            Some(place) if self.paging.is_paged() && retriever.knows_places() => {
                 Ok(print(format_args!("go on with --after {place}"))?)
             }
             _ => Ok(()),
@@ -214,7 +214,7 @@ impl Search {
                 Ok(value)
             });
         let hits = hits.collect::<Result<Vec<_>>>()?;
-        let place = last_place(found).filter(|_| retriever.ranks_by_score());
+        let place = last_place(found).filter(|_| retriever.knows_places());
         print_json(&json!({
             "query_id": question.id, "query": question.text, "hits": hits,
             "after": place.map(|place| place.to_string()),
