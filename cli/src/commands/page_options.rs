@@ -13,9 +13,10 @@ pub(crate) struct PageOptions {
     /// Pass over the first N hits; ranks are counted on
     ///
     /// Every page is found anew from the first hit on, so deep pages cost more than by --after.
-    /// While the index and all other options stay the same, no hit is skipped or repeated.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) offset: usize,
+    /// While the index and all other options stay the same, no hit is skipped or repeated. Text
+    /// output then ends with the place for --after, for the first page too, by --offset 0.
+    #[arg(long, value_name = "N")]
+    pub(crate) offset: Option<usize>,
     /// Only hits strictly behind this place of the ranking, as printed with the page before it
     ///
     /// The place is that of a hit, by its score and its document's address; ranks are counted
@@ -33,7 +34,7 @@ impl PageOptions {
     pub(crate) fn page(&self, k: usize) -> Page {
         Page {
             k,
-            offset: self.offset,
+            offset: self.offset.unwrap_or(0),
             after: self.after,
             min_score: self.min_score,
         }
@@ -41,12 +42,12 @@ impl PageOptions {
 
     /// True if the user pages, and wants to be told how to go on.
     pub(crate) fn is_paged(&self) -> bool {
-        self.offset > 0 || self.after.is_some()
+        self.offset.is_some() || self.after.is_some()
     }
 
     /// The rank of the first hit.
     pub(crate) fn first_rank(&self) -> usize {
-        self.offset.saturating_add(1)
+        self.offset.unwrap_or(0).saturating_add(1)
     }
 }
 

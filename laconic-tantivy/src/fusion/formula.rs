@@ -22,7 +22,9 @@ pub const DEFAULT_RANK_CONSTANT: f64 = 60.0;
 /// that need them. Where all scores of a list are equal, the values below are those of that score;
 /// what was scored afterwards and lower has the value 0, as clipping would have it.
 ///
-/// A list of weight 0 takes no part: what only it retrieved is not in the result.
+/// A list of weight 0 takes no part: what only it retrieved is not in the result. Weights need not
+/// add up to 1; if they do, the normalised formulas are the *convex combinations* of the
+/// literature. If all other lists are empty, the order of a list is the result.
 ///
 /// ```
 /// use laconic_tantivy::{Fusion, RankedList};

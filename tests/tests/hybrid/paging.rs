@@ -67,6 +67,9 @@ fn text_output_says_how_to_go_on_when_paging() {
     let search = "search --index idx --mode bm25 common";
     let plain = scratch.laconic(search).succeeds().stdout;
     assert!(!plain.contains("--after"), "{plain}");
+    let first = scratch.laconic(&format!("{search} --offset 0")).succeeds();
+    let place = first.stdout.strip_prefix(&plain).unwrap();
+    assert!(place.starts_with("go on with --after "), "{place}");
     let paged = scratch
         .laconic(&format!("{search} --offset 10"))
         .succeeds()
