@@ -21,8 +21,6 @@ const ONE: &str = "search --index idx --queries one-q.jsonl --query-vectors one-
 fn generated() -> Scratch {
     let scratch = scratch!();
     let docs = Docs::generate(N_DOCS, 7);
-    scratch.write("docs.jsonl", docs.documents());
-    scratch.write("vectors.jsonl", docs.vectors());
     scratch.write("v.jsonl", docs.query_vectors(8));
     let queries = docs.0.iter().take(8);
     let queries = queries.map(|doc| json!({"_id": doc.id, "text": doc.text}).to_string() + "\n");
@@ -31,8 +29,22 @@ fn generated() -> Scratch {
     scratch.write("one-q.jsonl", r#"{"_id": "one", "text": "w2 w12 common"}"#);
     let one = r#"{"_id": "one", "vector": {"w8": 1.5, "w2": 0.5, "w18": 1}}"#;
     scratch.write("one-v.jsonl", one);
-    let index = "index --index idx --docs docs.jsonl --vectors vectors.jsonl --commit-every 70";
-    scratch.laconic(index).succeeds();
+    // The segments of one session are merged, those of several are not.
+    let (documents, vectors) = (docs.documents(), docs.vectors());
+    let lines = documents.lines().zip(vectors.lines());
+    let lines: Vec<(&str, &str)> = lines.collect();
+    for part in lines.chunks(N_DOCS / 4) {
+        let (docs, vectors): (Vec<_>, Vec<_>) = part.iter().copied().unzip();
+        scratch.write("docs.jsonl", docs.join("\n"));
+        scratch.write("vectors.jsonl", vectors.join("\n"));
+        let index = "index --index idx --docs docs.jsonl --vectors vectors.jsonl";
+        scratch.laconic(index).succeeds();
+    }
+    let info = scratch.laconic("info --index idx --json").succeeds().json();
+    assert_eq!(
+        (&info["segments"], &info["documents"]),
+        (&json!(4), &json!(N_DOCS))
+    );
     scratch
 }
 
