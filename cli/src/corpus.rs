@@ -13,8 +13,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use laconic_tantivy::{Identity, LaconicField};
-use tantivy::collector::TopDocs;
+use laconic_tantivy::{FusionPart, Identity, LaconicField};
 use tantivy::columnar::StrColumn;
 use tantivy::directory::{Directory, INDEX_WRITER_LOCK};
 use tantivy::query::{
@@ -68,6 +67,8 @@ pub struct Found {
     pub score: Score,
     /// Where it is, for this searcher.
     pub address: DocAddress,
+    /// What each list adds to the score, where lists were fused.
+    pub parts: Vec<FusionPart>,
 }
 
 impl Corpus {
@@ -315,17 +316,6 @@ impl Corpus {
         ]))
     }
 
-    /// The `k` best documents, best first.
-    ///
-    /// # Errors
-    /// Tantivy's.
-    pub fn top(&self, searcher: &Searcher, query: &dyn Query, k: usize) -> Result<Vec<Found>> {
-        // The collector allocates by its limit, so it never gets more than there is to find.
-        let k = k.min(usize::try_from(searcher.num_docs())?).max(1);
-        let collector = TopDocs::with_limit(k).order_by_score();
-        self.found(searcher, searcher.search(query, &collector)?)
-    }
-
     /// Hits with the ids of their documents.
     ///
     /// # Errors
@@ -338,6 +328,7 @@ impl Corpus {
                     id: ids.id(address)?,
                     score,
                     address,
+                    parts: Vec::new(),
                 })
             })
             .collect()

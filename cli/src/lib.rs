@@ -2,7 +2,7 @@
 //!
 //! [`collection`] reads the files a user hands over (documents, vectors, queries), which are
 //! treated as hostile; [`corpus`] is the index made of them; [`indexing`] fills it and
-//! [`retrieval`] asks it; [`eval`] judges ranked lists as trec_eval does; `bench` measures. Each
+//! [`retrieval`] asks it, [`hybrid`]ly too, for [pages](paging) of hits; [`eval`] judges ranked lists as trec_eval does, [`tuning`] by them chooses weights; `bench` measures. Each
 //! file of [`commands`] is one sub-command and only connects these.
 #![forbid(unsafe_code)]
 
@@ -12,9 +12,12 @@ pub mod commands;
 pub mod corpus;
 pub mod encoding;
 pub mod eval;
+pub mod hybrid;
 pub mod indexing;
+pub mod paging;
 pub mod retrieval;
 pub mod terminal;
+pub mod tuning;
 
 /// The whole command-line tool: reads the arguments of the process, runs the sub-command, prints
 /// what went wrong and returns the exit code.

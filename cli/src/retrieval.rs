@@ -1,6 +1,6 @@
-//! Asking: queries from text or vectors, searched by BM25 or by learned-sparse impacts.
+//! Asking: queries from text or vectors, searched by BM25, by learned-sparse impacts, or by both.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::Result;
@@ -16,7 +16,9 @@ use crate::collection::{self, LineReader, VectorScale};
 use crate::corpus::{Corpus, Found};
 use crate::encoding;
 use crate::eval::Run;
+use crate::hybrid::Hybrid;
 use crate::indexing::to_vector;
+use crate::paging::{Page, best_behind};
 use crate::terminal::UsageError;
 
 /// Largest number of hits a search may ask for: a bound on what a typing error can allocate.
@@ -29,6 +31,8 @@ pub enum Mode {
     Sparse,
     /// BM25 over title and text, with Tantivy's k1 = 1.2 and b = 0.75.
     Bm25,
+    /// Both, fused into one ranking: see --fusion.
+    Hybrid,
 }
 
 /// A query to ask.
@@ -75,6 +79,26 @@ pub fn read_query_vectors(path: &Path, scale: VectorScale) -> Result<Vec<Questio
         .collect::<Result<_, _>>()?)
 }
 
+/// Gives each question of `texts` the vector of the same id. Vectors of other ids are not asked.
+///
+/// # Errors
+/// When a text has no vector.
+pub fn join(mut texts: Vec<Question>, vectors: Vec<Question>) -> Result<Vec<Question>> {
+    let vectors = vectors.into_iter().map(|given| (given.id, given.vector));
+    let mut vectors: HashMap<String, Option<SparseVector>> = vectors.collect();
+    for question in &mut texts {
+        question.vector = vectors.remove(&question.id).flatten();
+        if question.vector.is_none() {
+            let message = format!(
+                "query `{}` has a text but no vector; hybrid search needs both, with the same id",
+                question.id
+            );
+            return Err(UsageError(message).into());
+        }
+    }
+    Ok(texts)
+}
+
 /// Everything a search needs, prepared once.
 pub struct Retriever<'a> {
     /// The index.
@@ -93,6 +117,8 @@ pub struct Retriever<'a> {
     pub n_threads: usize,
     /// How learned-sparse search without a filter may depart from the exact result.
     pub approximation: Approximation,
+    /// How hybrid search fuses.
+    pub hybrid: Hybrid,
 }
 
 /// A search beside the exhaustive reference.
@@ -116,20 +142,83 @@ impl Retriever<'_> {
     /// # Errors
     /// When the question lacks what the mode needs, or was made by another model than the index.
     pub fn ask(&self, question: &Question, k: usize) -> Result<Vec<Found>> {
-        if !(1..=MAX_K).contains(&k) {
-            let message = format!("{k} hits are asked for; 1 to {MAX_K} can be had");
+        self.page(question, &Page::first(k))
+    }
+
+    /// A page of the ranking for a question, best first.
+    ///
+    /// # Errors
+    /// As [`ask`](Retriever::ask), and when the ranking cannot be paged as asked for.
+    pub fn page(&self, question: &Question, page: &Page) -> Result<Vec<Found>> {
+        self.page_without(question, page, None)
+    }
+
+    /// As [`page`](Retriever::page). Fused lists do not hold the document of id `excluded`; other
+    /// rankings may.
+    fn page_without(
+        &self,
+        question: &Question,
+        page: &Page,
+        excluded: Option<&str>,
+    ) -> Result<Vec<Found>> {
+        self.check_page(page)?;
+        match self.mode {
+            Mode::Sparse => self.sparse_page(self.sparse_query(question)?, page),
+            Mode::Bm25 => self.scored_page(self.bm25_query(question)?, page),
+            Mode::Hybrid => self.hybrid.page(self, question, page, excluded),
+        }
+    }
+
+    /// True if score and address tell a place in the ranking, from which one can go on.
+    pub fn knows_places(&self) -> bool {
+        !self.fuses_lists() && self.approximation == Approximation::default()
+    }
+
+    fn fuses_lists(&self) -> bool {
+        self.mode == Mode::Hybrid && !self.hybrid.ranks_by_score()
+    }
+
+    fn check_page(&self, page: &Page) -> Result<()> {
+        let depth = page.depth();
+        if page.k < 1 || depth > MAX_K {
+            let message = format!("{depth} hits are asked for; 1 to {MAX_K} can be had");
             return Err(UsageError(message).into());
         }
-        let query: Box<dyn TantivyQuery> = match self.mode {
-            Mode::Sparse if self.filter.is_none() => {
-                let top = self.sparse_top(&self.sparse_query(question)?, k)?;
-                return self.corpus.found(&self.searcher, top.hits);
-            }
-            Mode::Sparse => Box::new(self.sparse_query(question)?),
-            Mode::Bm25 => self.bm25_query(question)?,
+        let Some(after) = page.after else {
+            return Ok(());
         };
+        if self.fuses_lists() {
+            let message = "--after goes by score, and of hybrid rankings only --fusion sum has \
+                           scores that do not depend on the lists fused; page with --offset";
+            return Err(UsageError(message.to_owned()).into());
+        }
+        if !self.knows_places() {
+            let message = "--after needs exact search; page an approximate one with --offset";
+            return Err(UsageError(message.to_owned()).into());
+        }
+        after.check(&self.searcher)
+    }
+
+    /// A page of the learned-sparse ranking.
+    pub(crate) fn sparse_page(&self, query: LaconicQuery, page: &Page) -> Result<Vec<Found>> {
+        if self.filter.is_some() || page.after.is_some() {
+            return self.scored_page(Box::new(query), page);
+        }
+        let hits = self.sparse_top(&query, page.depth())?.hits;
+        let hits = page.cut(hits, |(score, _)| *score);
+        self.corpus.found(&self.searcher, hits)
+    }
+
+    /// A page of what a query matches within the filter, every match scored.
+    pub(crate) fn scored_page(
+        &self,
+        query: Box<dyn TantivyQuery>,
+        page: &Page,
+    ) -> Result<Vec<Found>> {
         let query = Corpus::filtered(query, self.filter.as_deref());
-        self.corpus.top(&self.searcher, query.as_ref(), k)
+        let hits = best_behind(&self.searcher, query.as_ref(), page.depth(), page.after)?;
+        let hits = page.cut(hits, |(score, _)| *score);
+        self.corpus.found(&self.searcher, hits)
     }
 
     fn sparse_top(&self, query: &LaconicQuery, k: usize) -> Result<TopHits> {
@@ -139,15 +228,28 @@ impl Retriever<'_> {
         Ok(top_k.search(&self.searcher, query)?)
     }
 
+    /// Refuses searches that cannot be [verified](Retriever::verify).
+    ///
+    /// # Errors
+    /// For all but learned-sparse search without a filter: there is no reference for them.
+    pub fn check_verifiable(&self) -> Result<()> {
+        let message = match self.mode {
+            Mode::Sparse if self.filter.is_none() => return Ok(()),
+            Mode::Hybrid => {
+                "--verify compares pruned with exhaustive search; rankings fused from lists have \
+                 no exhaustive form, and --fusion sum is one already"
+            }
+            _ => "only learned-sparse search without a filter can be verified",
+        };
+        Err(UsageError(message.to_owned()).into())
+    }
+
     /// Asks, and asks the exhaustive reference too.
     ///
     /// # Errors
-    /// As [`ask`](Retriever::ask), and for BM25 and filtered searches, which have no reference.
+    /// As [`ask`](Retriever::ask) and [`check_verifiable`](Retriever::check_verifiable).
     pub fn verify(&self, question: &Question, k: usize) -> Result<Verification> {
-        if self.mode != Mode::Sparse || self.filter.is_some() {
-            let message = "only learned-sparse search without a filter can be verified";
-            return Err(UsageError(message.to_owned()).into());
-        }
+        self.check_verifiable()?;
         let query = self.sparse_query(question)?;
         let found = self.sparse_top(&query, k)?;
         let expected = exhaustive_top_k(&self.searcher, &query, k)?;
@@ -177,13 +279,16 @@ impl Retriever<'_> {
         mut asked: impl FnMut(),
     ) -> Result<Run> {
         let mut run = Run::default();
-        // One more, as the query itself may take a place; what is out of range stays so.
+        // One more, as the query itself may take a place; what is out of range stays so. Fused
+        // lists are made without it, lest its score be their maximum.
+        let is_excluded = self.fuses_lists();
         let depth = match k {
-            1..MAX_K => k + usize::from(exclude_self),
+            1..MAX_K => k + usize::from(exclude_self && !is_excluded),
             _ => k,
         };
         for question in questions {
-            let found = self.ask(question, depth)?;
+            let excluded = exclude_self.then_some(question.id.as_str());
+            let found = self.page_without(question, &Page::first(depth), excluded)?;
             let kept = found
                 .into_iter()
                 .filter(|hit| !exclude_self || hit.id != question.id);
@@ -212,7 +317,7 @@ impl Retriever<'_> {
         let text = question.text.as_deref().unwrap_or_default();
         let encoder = self.encoder.ok_or_else(|| {
             UsageError(
-                "a text query needs the encoder in sparse mode: name the checkpoint with \
+                "a text query needs the encoder in sparse and hybrid mode: name the checkpoint with \
                  `--model`, give vectors with `--query-vectors`, or search with `--mode bm25`"
                     .to_owned(),
             )

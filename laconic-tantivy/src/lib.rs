@@ -14,6 +14,7 @@
 //! | create or open an index | [`create_in_dir`], [`open_in_dir`], or [`register`] on your own |
 //! | add documents | [`BulkWriter`]; or your `IndexWriter` with [`SparseVector::to_json`] as text |
 //! | search | [`LaconicQuery`], alone or in a `BooleanQuery`, with any collector |
+//! | make one ranking of several | [`Fusion`], [`RankedList`], [`complete_lists`] |
 //! | know why | [`LaconicQuery::contributions`], `Query::explain` |
 //! | be sure | [`exhaustive_top_k`], [`check()`] |
 //!
@@ -59,6 +60,7 @@ mod bulk;
 mod check;
 mod error;
 mod field;
+mod fusion;
 mod identity;
 mod index;
 mod postings;
@@ -75,6 +77,7 @@ pub use bulk::{BulkTotals, BulkWriter, MIN_MEMORY_BUDGET};
 pub use check::{CheckReport, Problem, check};
 pub use error::Error;
 pub use field::{LaconicField, text_options};
+pub use fusion::{DEFAULT_RANK_CONSTANT, FusedHit, Fusion, FusionPart, RankedList, complete_lists};
 pub use identity::{Identity, ModelIdentity};
 pub use index::{create_in_dir, open_in_dir, register};
 pub use quantizer::{ImpactQuantizer, QuantizationLoss};

@@ -895,7 +895,10 @@ fn help_of_every_sub_command_names_its_flags() {
             .stdout
     };
     let query = "--queries --query-vectors --vector-scale --vectors-model --model --tokenizer \
-                 --set --mode --filter --threads --query-terms --overestimate --max-documents";
+                 --set --mode --filter --threads --query-terms --overestimate --max-documents \
+                 --fusion --weight --rank-constant --candidates --rescore-missing";
+    let pages = "--offset --after --min-score";
+    let tuning = "--tune --folds --seed --resamples";
     for (command, flags) in [
         ("demo", "--dir"),
         (
@@ -906,11 +909,11 @@ fn help_of_every_sub_command_names_its_flags() {
         ),
         (
             "search",
-            &format!("--index {query} --k --format --explain --verify"),
+            &format!("--index {query} --k --format --explain --verify {pages}"),
         ),
         (
             "eval",
-            &format!("--index {query} --qrels --k --run --exclude-self"),
+            &format!("--index {query} --qrels --k --run --exclude-self {tuning}"),
         ),
         (
             "encode",

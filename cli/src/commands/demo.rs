@@ -16,6 +16,7 @@ use crate::collection::{DEFAULT_LINE_LIMIT, LineReader};
 use crate::corpus::Corpus;
 use crate::encoding;
 use crate::eval::{Metrics, Qrels, evaluate};
+use crate::hybrid::Hybrid;
 use crate::indexing::{IndexJob, IndexReport, SegmentOptions, VectorSource, open_or_create};
 use crate::retrieval::{Mode, Question, Retriever, read_queries};
 use crate::terminal::{Ending, note, print, progress};
@@ -127,6 +128,7 @@ fn retriever<'a>(corpus: &'a Corpus, encoder: &'a Encoder, mode: Mode) -> Result
         filter: None,
         n_threads: 1,
         approximation: Approximation::default(),
+        hybrid: Hybrid::default(),
     })
 }
 

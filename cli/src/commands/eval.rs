@@ -7,14 +7,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use laconic_tantivy::Fusion;
 use serde_json::json;
 
 use super::Global;
+use super::hybrid_options::FusionName;
 use super::options::QueryOptions;
+use super::tune::TuneOptions;
 use crate::collection::LineReader;
 use crate::corpus::Corpus;
 use crate::eval::{Metrics, Qrels, Run, RunWriter, evaluate};
-use crate::retrieval::{Question, Retriever};
+use crate::retrieval::{Mode, Question, Retriever};
 use crate::terminal::{Ending, UsageError, note, print, print_json, progress};
 
 /// Measure the ranking against relevance judgments, as trec_eval does
@@ -22,14 +25,14 @@ use crate::terminal::{Ending, UsageError, note, print, print_json, progress};
 /// Prints nDCG@10, MRR@10, Recall@100, Recall@1000 and MAP: the mean over the queries that are
 /// asked and judged. Ties are broken as trec_eval breaks them.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  laconic eval --index idx --mode bm25 \
+#[command(after_help = "Examples:\n  laconic eval --index idx --mode bm25 \
+                        --queries queries.jsonl.gz --qrels qrels/test.tsv\n  \
+                        laconic eval --index idx --tune --query-vectors vectors.jsonl.gz \
                         --queries queries.jsonl.gz --qrels qrels/test.tsv")]
 pub(crate) struct Eval {
     /// Folder of the index
     #[arg(long, value_name = "DIR")]
     index: PathBuf,
-    #[command(flatten)]
-    options: QueryOptions,
     /// Judgments: BEIR's tsv or TREC's qrels
     #[arg(long, value_name = "FILE")]
     qrels: PathBuf,
@@ -43,6 +46,11 @@ pub(crate) struct Eval {
     /// of the collection. `auto` does so if every query is one, as BEIR's ArguAna asks for
     #[arg(long, value_enum, default_value = "auto", value_name = "WHEN")]
     exclude_self: ExcludeSelf,
+    // Last, for what follows them would stand under their headings.
+    #[command(flatten)]
+    options: QueryOptions,
+    #[command(flatten)]
+    tuning: TuneOptions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -53,7 +61,11 @@ enum ExcludeSelf {
 }
 
 impl Eval {
-    pub(crate) fn run(self, global: &Global) -> Result<Ending> {
+    pub(crate) fn run(mut self, global: &Global) -> Result<Ending> {
+        let fusions = match self.tuning.tune {
+            true => self.fusions_to_tune()?,
+            false => Vec::new(),
+        };
         let qrels = Qrels::read(LineReader::open(&self.qrels)?)?;
         let questions = self.questions(&qrels)?;
         let corpus = Corpus::open(&self.index)?;
@@ -69,6 +81,18 @@ impl Eval {
                                 of its own hits (--exclude-self no keeps it)",
             );
         }
+        if self.tuning.tune {
+            let tuning = &self.tuning;
+            tuning.run(
+                &retriever,
+                &questions,
+                &qrels,
+                exclude_self,
+                &fusions,
+                global,
+            )?;
+            return Ok(Ending::Done);
+        }
         let bar = progress("queries", Some(questions.len() as u64), global.quiet);
         let run = retriever.ask_all(&questions, self.k, exclude_self, || bar.inc(1))?;
         bar.finish_and_clear();
@@ -81,6 +105,28 @@ impl Eval {
         })?;
         print_metrics(&mean, evaluation.by_query.len(), global)?;
         Ok(Ending::Done)
+    }
+
+    /// The fusions named, or all; and the options made those of a hybrid search.
+    fn fusions_to_tune(&mut self) -> Result<Vec<(FusionName, Fusion)>> {
+        if self.options.mode == Mode::Bm25 {
+            let message = "--tune is about hybrid search, not --mode bm25";
+            return Err(UsageError(message.to_owned()).into());
+        }
+        self.options.mode = Mode::Hybrid;
+        let mut names = std::mem::take(&mut self.options.hybrid.fusion);
+        if names.is_empty() {
+            names = FusionName::value_variants().to_vec();
+        }
+        let hybrid = &self.options.hybrid;
+        if hybrid.rank_constant.is_some() && !names.contains(&FusionName::Rrf) {
+            let message = "--rank-constant is for --fusion rrf, which is not among those to tune";
+            return Err(UsageError(message.to_owned()).into());
+        }
+        names
+            .into_iter()
+            .map(|name| Ok((name, hybrid.formula(name)?)))
+            .collect()
     }
 
     /// The queries to ask: those of the files that are judged.

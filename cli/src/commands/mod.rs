@@ -5,11 +5,15 @@ mod check;
 mod demo;
 mod encode;
 mod eval;
+mod explain_fusion;
+mod hybrid_options;
 mod index;
 mod info;
 mod optimize;
 mod options;
+mod page_options;
 mod search;
+mod tune;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};

@@ -7,6 +7,7 @@ use clap::Args;
 use laconic_model::Encoder;
 use laconic_tantivy::{Approximation, LaconicField, ModelIdentity};
 
+use super::hybrid_options::HybridOptions;
 use crate::collection::VectorScale;
 use crate::corpus::Corpus;
 use crate::encoding;
@@ -71,7 +72,10 @@ pub(crate) struct QueryOptions {
     pub(crate) vectors_model: Option<String>,
     #[command(flatten)]
     pub(crate) model: ModelOptions,
-    /// How to score; sparse needs an index with vectors
+    /// How to score; sparse and hybrid need an index with vectors
+    ///
+    /// hybrid needs every query as text and as vector: a text with --model, or --queries and
+    /// --query-vectors with the same ids.
     #[arg(long, value_enum, default_value = "sparse")]
     pub(crate) mode: Mode,
     /// Only documents that match this, in Tantivy's query syntax, e.g. 'year:[2019 TO *]'
@@ -89,6 +93,8 @@ pub(crate) struct QueryOptions {
     /// Approximate: evaluate about N documents, the most promising ones
     #[arg(long, value_name = "N")]
     pub(crate) max_documents: Option<u64>,
+    #[command(flatten)]
+    pub(crate) hybrid: HybridOptions,
 }
 
 impl QueryOptions {
@@ -97,6 +103,15 @@ impl QueryOptions {
         match (&self.queries, &self.query_vectors) {
             (_, Some(path)) if self.mode == Mode::Sparse => {
                 retrieval::read_query_vectors(path, self.vector_scale)
+            }
+            (Some(texts), Some(vectors)) if self.mode == Mode::Hybrid => {
+                let vectors = retrieval::read_query_vectors(vectors, self.vector_scale)?;
+                retrieval::join(retrieval::read_queries(texts)?, vectors)
+            }
+            (None, Some(_)) if self.mode == Mode::Hybrid => {
+                let message = "hybrid search needs the queries as text too: give them with \
+                               --queries, with the same ids";
+                Err(UsageError(message.to_owned()).into())
             }
             (Some(path), _) => retrieval::read_queries(path),
             (None, Some(path)) => retrieval::read_query_vectors(path, self.vector_scale),
@@ -107,7 +122,7 @@ impl QueryOptions {
     /// Loads the encoder if the mode needs one.
     pub(crate) fn encoder(&self) -> Result<Option<Encoder>> {
         match self.mode {
-            Mode::Sparse => self.model.load(),
+            Mode::Sparse | Mode::Hybrid => self.model.load(),
             Mode::Bm25 => Ok(None),
         }
     }
@@ -158,6 +173,7 @@ impl QueryOptions {
             filter,
             n_threads: self.threads,
             approximation: self.approximation()?,
+            hybrid: self.hybrid.hybrid(self.mode)?,
         })
     }
 }

@@ -8,21 +8,26 @@ use laconic_tantivy::{Approximation, TermContribution};
 use serde_json::{Value, json};
 
 use super::Global;
+use super::explain_fusion::{fusion_json, print_fusion};
 use super::options::QueryOptions;
+use super::page_options::{PageOptions, last_place};
 use crate::corpus::{Corpus, Found};
 use crate::retrieval::{Mode, Question, Retriever, Verification};
 use crate::terminal::{Ending, UsageError, note, print, print_json};
 
-/// Search an index by learned-sparse vectors or by BM25
+/// Search an index by learned-sparse vectors, by BM25, or by both
 ///
-/// The query is a text (encoded with --model in sparse mode), a file of texts, or a file of
-/// vectors.
+/// The query is a text (encoded with --model in sparse and hybrid mode), a file of texts, or a
+/// file of vectors; hybrid search takes both files.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  laconic search --index idx --mode bm25 'spinal cord injury'\n  \
                         laconic search --index idx --model laconic-1b --explain 'spinal cord injury'\n  \
                         laconic search --index idx --query-vectors q.jsonl --format trec\n  \
-                        laconic search --index idx --query-vectors q.jsonl --verify"
+                        laconic search --index idx --query-vectors q.jsonl --verify\n  \
+                        laconic search --index idx --model laconic-1b --mode hybrid 'spinal cord injury'\n  \
+                        laconic search --index idx --mode hybrid --fusion tmm \
+                        --weight sparse=0.8,bm25=0.2 --queries q.jsonl --query-vectors v.jsonl"
 )]
 pub(crate) struct Search {
     /// Folder of the index
@@ -31,23 +36,27 @@ pub(crate) struct Search {
     /// The query as text
     #[arg(value_name = "QUERY", conflicts_with_all = ["queries", "query_vectors"])]
     query: Option<String>,
-    #[command(flatten)]
-    options: QueryOptions,
     /// Number of hits
     #[arg(long, short, default_value_t = 10)]
     k: usize,
     /// How to print hits
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-    /// Show which terms made each score
+    /// Show how each score came about: which terms made it, and what each side of a hybrid
+    /// search adds
     #[arg(long)]
     explain: bool,
     /// Compare with exhaustive search, and tell on stderr how much was skipped
     ///
     /// Documents, order and every bit of the scores have to be the same; if they are not, the
     /// command fails. With an approximation, tells the recall instead.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["offset", "after"])]
     verify: bool,
+    // Last, for what follows them would stand under their headings.
+    #[command(flatten)]
+    options: QueryOptions,
+    #[command(flatten)]
+    paging: PageOptions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -68,12 +77,20 @@ impl Search {
         let questions = self.questions()?;
         let corpus = Corpus::open(&self.index)?;
         let encoder = self.options.encoder()?;
-        let retriever = self
+        let mut retriever = self
             .options
             .retriever(&corpus, encoder.as_ref(), global.quiet)?;
+        retriever.hybrid.with_parts = self.explain;
+        if self.paging.after.is_some() && questions.len() > 1 {
+            let message = "--after is a place in the ranking of one query; ask one at a time";
+            return Err(UsageError(message.to_owned()).into());
+        }
+        if self.verify {
+            retriever.check_verifiable()?;
+        }
         let mut n_found = 0;
         for question in &questions {
-            let found = retriever.ask(question, self.k)?;
+            let found = retriever.page(question, &self.paging.page(self.k))?;
             n_found += found.len();
             self.print(&retriever, question, &found)?;
             if self.verify {
@@ -135,7 +152,7 @@ impl Search {
         match self.format {
             Format::Text => self.print_text(retriever, question, found),
             Format::Json => self.print_json(retriever, question, found),
-            Format::Trec => print_trec(question, found),
+            Format::Trec => self.print_trec(question, found),
         }
     }
 
@@ -149,18 +166,30 @@ impl Search {
             let text = question.text.as_deref().unwrap_or("(vector)");
             print(format_args!("# {}: {text}", question.id))?;
         }
-        for (rank, hit) in (1..).zip(found) {
+        for (rank, hit) in (self.paging.first_rank()..).zip(found) {
             print_hit(retriever, rank, hit)?;
             match (self.explain, retriever.mode) {
                 (true, Mode::Sparse) => explain_hit(retriever, question, hit, usize::MAX)?,
                 (true, Mode::Bm25) => print(bm25_explanation(retriever, question, hit)?)?,
+                (true, Mode::Hybrid) => {
+                    print_fusion(hit)?;
+                    explain_hit(retriever, question, hit, usize::MAX)?;
+                    if is_bm25_match(hit) {
+                        print(bm25_explanation(retriever, question, hit)?)?;
+                    }
+                }
                 (false, _) => {}
             }
         }
         if found.is_empty() {
             print("nothing found")?;
         }
-        Ok(())
+        match last_place(found) {
+            Some(place) if self.paging.is_paged() && retriever.knows_places() => {
+                Ok(print(format_args!("go on with --after {place}"))?)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn print_json(
@@ -169,9 +198,9 @@ impl Search {
         question: &Question,
         found: &[Found],
     ) -> Result<()> {
-        let hits = (1..)
+        let hits = (self.paging.first_rank()..)
             .zip(found)
-            .map(|(rank, hit): (u64, _)| -> Result<Value> {
+            .map(|(rank, hit)| -> Result<Value> {
                 let stored = retriever
                     .corpus
                     .document(&retriever.searcher, hit.address)?;
@@ -185,7 +214,21 @@ impl Search {
                 Ok(value)
             });
         let hits = hits.collect::<Result<Vec<_>>>()?;
-        print_json(&json!({"query_id": question.id, "query": question.text, "hits": hits}))
+        let place = last_place(found).filter(|_| retriever.knows_places());
+        print_json(&json!({
+            "query_id": question.id, "query": question.text, "hits": hits,
+            "after": place.map(|place| place.to_string()),
+        }))
+    }
+
+    fn print_trec(&self, question: &Question, found: &[Found]) -> Result<()> {
+        for (rank, hit) in (self.paging.first_rank()..).zip(found) {
+            print(format_args!(
+                "{} Q0 {} {rank} {} laconic",
+                question.id, hit.id, hit.score
+            ))?;
+        }
+        Ok(())
     }
 }
 
@@ -214,7 +257,24 @@ fn explanation_json(retriever: &Retriever<'_>, question: &Question, hit: &Found)
         Mode::Bm25 => Ok(serde_json::from_str(&bm25_explanation(
             retriever, question, hit,
         )?)?),
+        Mode::Hybrid => {
+            let terms = contributions(retriever, question, hit)?;
+            let bm25 = match is_bm25_match(hit) {
+                true => serde_json::from_str(&bm25_explanation(retriever, question, hit)?)?,
+                false => Value::Null,
+            };
+            Ok(json!({
+                "fusion": fusion_json(hit),
+                "sparse": terms.iter().map(contribution_json).collect::<Value>(),
+                "bm25": bm25,
+            }))
+        }
     }
+}
+
+/// True if BM25 scored the hit of a hybrid search. Tantivy refuses to explain what does not match.
+fn is_bm25_match(hit: &Found) -> bool {
+    hit.parts.last().is_some_and(|part| part.score.is_some())
 }
 
 /// Tantivy's own account of a BM25 score, as JSON.
@@ -292,15 +352,4 @@ fn contribution_json(part: &TermContribution) -> Value {
         "contribution": part.contribution,
         "share": part.share,
     })
-}
-
-fn print_trec(question: &Question, found: &[Found]) -> Result<()> {
-    for (rank, hit) in (1..).zip(found) {
-        let rank: u64 = rank;
-        print(format_args!(
-            "{} Q0 {} {rank} {} laconic",
-            question.id, hit.id, hit.score
-        ))?;
-    }
-    Ok(())
 }
