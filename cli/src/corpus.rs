@@ -13,12 +13,10 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use laconic_tantivy::{FusionPart, Identity, LaconicField};
+use laconic_tantivy::{Bm25Query, FusionPart, Identity, LaconicField};
 use tantivy::columnar::StrColumn;
 use tantivy::directory::{Directory, INDEX_WRITER_LOCK};
-use tantivy::query::{
-    BooleanQuery, BoostQuery, ConstScoreQuery, Occur, Query, QueryParser, TermQuery,
-};
+use tantivy::query::{Query, QueryParser};
 use tantivy::query_grammar::{self, UserInputAst, UserInputLeaf};
 use tantivy::schema::{
     FAST, Field, IndexRecordOption, JsonObjectOptions, OwnedValue, STORED, STRING, Schema, TEXT,
@@ -247,22 +245,8 @@ impl Corpus {
     ///
     /// # Errors
     /// Tantivy's, when the field's tokenizer is not registered.
-    pub fn bag_of_words(&self, text: &str) -> Result<Box<dyn Query>> {
-        let mut counts = std::collections::BTreeMap::<String, u16>::new();
-        let mut analyzer = self.index.tokenizer_for_field(self.text)?;
-        analyzer.token_stream(text).process(&mut |token| {
-            let count = counts.entry(token.text.clone()).or_default();
-            *count = count.saturating_add(1);
-        });
-        let clause = |(word, count): (String, u16)| {
-            let term = Term::from_field_text(self.text, &word);
-            let query = TermQuery::new(term, IndexRecordOption::WithFreqs);
-            let boosted = BoostQuery::new(Box::new(query), f32::from(count));
-            (Occur::Should, Box::new(boosted) as Box<dyn Query>)
-        };
-        Ok(Box::new(BooleanQuery::new(
-            counts.into_iter().map(clause).collect(),
-        )))
+    pub fn bag_of_words(&self, text: &str) -> Result<Bm25Query> {
+        Ok(Bm25Query::of_text(&self.index, &[(self.text, 1.0)], text)?)
     }
 
     /// Parses a filter in Tantivy's query syntax. Words without a field are sought in title and
@@ -304,16 +288,6 @@ impl Corpus {
         if let Some(name) = name.filter(|name| self.index.schema().find_field(name).is_none()) {
             name.insert_str(0, "fields.");
         }
-    }
-
-    /// `query` restricted to what matches `filter`, scores unchanged.
-    pub fn filtered(query: Box<dyn Query>, filter: Option<&dyn Query>) -> Box<dyn Query> {
-        let Some(filter) = filter else { return query };
-        let filter = Box::new(ConstScoreQuery::new(filter.box_clone(), 0.0));
-        Box::new(BooleanQuery::new(vec![
-            (Occur::Must, query),
-            (Occur::Must, filter),
-        ]))
     }
 
     /// Hits with the ids of their documents.

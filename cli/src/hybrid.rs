@@ -1,12 +1,14 @@
 //! Hybrid search: learned-sparse impacts and BM25 together, as one ranking.
 
 use anyhow::Result;
-use laconic_tantivy::{FusedHit, Fusion, FusionPart, LaconicQuery, RankedList, complete_lists};
-use tantivy::query::{BooleanQuery, BoostQuery, EnableScoring, Occur, Query, Weight};
+use laconic_tantivy::{
+    Bm25Query, FusedHit, Fusion, FusionPart, HybridQuery, LaconicQuery, RankedList, complete_lists,
+};
+use tantivy::query::{EnableScoring, Query, Weight};
 use tantivy::{DocAddress, DocSet, Score, Searcher, TERMINATED};
 
-use crate::corpus::{Corpus, Found};
-use crate::paging::{Page, best_behind};
+use crate::corpus::Found;
+use crate::paging::Page;
 use crate::retrieval::{MAX_K, Question, Retriever};
 
 /// The two lists, in the order in which [`FusionPart`]s come.
@@ -68,7 +70,7 @@ impl Hybrid {
     ) -> Result<Vec<Found>> {
         let sides = Sides::of(retriever, question)?;
         if self.ranks_by_score() {
-            let mut found = weighted_sum(self, retriever, &sides, page)?;
+            let mut found = retriever.search(&self.sum(&sides)?, page)?;
             if self.with_parts {
                 self.add_parts(retriever, &sides, page, &mut found)?;
             }
@@ -84,6 +86,16 @@ impl Hybrid {
                 hit.score
             }),
         )
+    }
+
+    /// Σ weight × score in one pass: every document that either side matches takes part, none of
+    /// them through lists of candidates.
+    pub(crate) fn sum(&self, sides: &Sides) -> Result<HybridQuery> {
+        #[expect(clippy::cast_possible_truncation, reason = "scores are of 32 bits too")]
+        let [sparse, bm25] = self.weights.map(|weight| weight as Score);
+        Ok(HybridQuery::new()
+            .learned(sides.sparse.clone(), sparse)?
+            .words(sides.bm25.clone(), bm25)?)
     }
 
     fn weighted(
@@ -127,40 +139,10 @@ impl Hybrid {
     }
 }
 
-/// A page of the ranking by Σ weight × score, exactly: every document that either side matches
-/// takes part, none of them through lists of candidates.
-///
-/// Here a query of the library that evaluates both sides in one pruned pass belongs, once there is
-/// one: this one scores every match of both.
-fn weighted_sum(
-    hybrid: &Hybrid,
-    retriever: &Retriever<'_>,
-    sides: &Sides,
-    page: &Page,
-) -> Result<Vec<Found>> {
-    let clauses = sides.queries().into_iter().zip(hybrid.weights);
-    let clauses = clauses.filter(|(_, weight)| *weight > 0.0);
-    let clauses = clauses.map(|(query, weight)| {
-        #[expect(clippy::cast_possible_truncation, reason = "scores are of 32 bits too")]
-        let boosted = BoostQuery::new(query.box_clone(), weight as Score);
-        (Occur::Should, Box::new(boosted) as Box<dyn Query>)
-    });
-    let query: Box<dyn Query> = Box::new(BooleanQuery::new(clauses.collect()));
-    let query = Corpus::filtered(query, retriever.filter.as_deref());
-    let hits = best_behind(
-        &retriever.searcher,
-        query.as_ref(),
-        page.depth(),
-        page.after,
-    )?;
-    let hits = page.cut(hits, |(score, _)| *score);
-    retriever.corpus.found(&retriever.searcher, hits)
-}
-
 /// The queries of both sides, without the filter; made once per question, for encoding is slow.
 pub(crate) struct Sides {
     sparse: LaconicQuery,
-    bm25: Box<dyn Query>,
+    bm25: Bm25Query,
 }
 
 impl Sides {
@@ -172,7 +154,7 @@ impl Sides {
     }
 
     fn queries(&self) -> [&dyn Query; 2] {
-        [&self.sparse, self.bm25.as_ref()]
+        [&self.sparse, &self.bm25]
     }
 
     /// The best `n_candidates` of each side, without the document of id `excluded`.
@@ -191,8 +173,8 @@ impl Sides {
             let others = others.take(n_candidates);
             RankedList::new(name, others.map(|hit| ((hit.id, hit.address), hit.score)))
         };
-        let sparse = retriever.sparse_page(self.sparse.clone(), &page)?;
-        let bm25 = retriever.scored_page(self.bm25.box_clone(), &page)?;
+        let sparse = retriever.search(&self.sparse.clone().into(), &page)?;
+        let bm25 = retriever.search(&self.bm25.clone().into(), &page)?;
         Ok([list(LISTS[0], sparse)?, list(LISTS[1], bm25)?])
     }
 

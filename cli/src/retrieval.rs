@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::Result;
 use laconic_model::Encoder;
 use laconic_tantivy::{
-    Approximation, LaconicQuery, LaconicTopK, ModelIdentity, SearchWork, SparseVector, TopHits,
-    exhaustive_top_k,
+    Approximation, Bm25, Bm25Query, HybridQuery, LaconicQuery, ModelIdentity, SearchWork,
+    SparseVector, TopHits, exhaustive_top_k,
 };
 use tantivy::query::Query as TantivyQuery;
 use tantivy::{DocAddress, Score, Searcher};
@@ -16,9 +16,9 @@ use crate::collection::{self, LineReader, VectorScale};
 use crate::corpus::{Corpus, Found};
 use crate::encoding;
 use crate::eval::Run;
-use crate::hybrid::Hybrid;
+use crate::hybrid::{Hybrid, Sides};
 use crate::indexing::to_vector;
-use crate::paging::{Page, best_behind};
+use crate::paging::Page;
 use crate::terminal::UsageError;
 
 /// Largest number of hits a search may ask for: a bound on what a typing error can allocate.
@@ -115,7 +115,9 @@ pub struct Retriever<'a> {
     pub filter: Option<Box<dyn TantivyQuery>>,
     /// Threads of one search.
     pub n_threads: usize,
-    /// How learned-sparse search without a filter may depart from the exact result.
+    /// Parameters of BM25.
+    pub bm25: Bm25,
+    /// How a search may depart from the exact result.
     pub approximation: Approximation,
     /// How hybrid search fuses.
     pub hybrid: Hybrid,
@@ -162,11 +164,38 @@ impl Retriever<'_> {
         excluded: Option<&str>,
     ) -> Result<Vec<Found>> {
         self.check_page(page)?;
-        match self.mode {
-            Mode::Sparse => self.sparse_page(self.sparse_query(question)?, page),
-            Mode::Bm25 => self.scored_page(self.bm25_query(question)?, page),
-            Mode::Hybrid => self.hybrid.page(self, question, page, excluded),
+        match self.fuses_lists() || (self.mode == Mode::Hybrid && self.hybrid.with_parts) {
+            true => self.hybrid.page(self, question, page, excluded),
+            false => self.search(&self.query(question)?, page),
         }
+    }
+
+    /// The query whose scores rank, without the filter: not for rankings fused from lists.
+    fn query(&self, question: &Question) -> Result<HybridQuery> {
+        match self.mode {
+            Mode::Sparse => Ok(self.sparse_query(question)?.into()),
+            Mode::Bm25 => Ok(self.bm25_query(question)?.into()),
+            Mode::Hybrid => self.hybrid.sum(&Sides::of(self, question)?),
+        }
+    }
+
+    /// A page of what a query matches within the filter.
+    pub(crate) fn search(&self, query: &HybridQuery, page: &Page) -> Result<Vec<Found>> {
+        let hits = self.top(&self.filtered(query), page)?.hits;
+        self.corpus.found(&self.searcher, hits)
+    }
+
+    fn filtered(&self, query: &HybridQuery) -> HybridQuery {
+        match &self.filter {
+            Some(filter) => query.clone().filter(filter.box_clone()),
+            None => query.clone(),
+        }
+    }
+
+    fn top(&self, query: &HybridQuery, page: &Page) -> Result<TopHits> {
+        let top_k = page.top_k().threads(self.n_threads);
+        let top_k = top_k.approximate(self.approximation);
+        Ok(top_k.search(&self.searcher, query)?)
     }
 
     /// True if score and address tell a place in the ranking, from which one can go on.
@@ -199,48 +228,16 @@ impl Retriever<'_> {
         after.check(&self.searcher)
     }
 
-    /// A page of the learned-sparse ranking.
-    pub(crate) fn sparse_page(&self, query: LaconicQuery, page: &Page) -> Result<Vec<Found>> {
-        if self.filter.is_some() || page.after.is_some() {
-            return self.scored_page(Box::new(query), page);
-        }
-        let hits = self.sparse_top(&query, page.depth())?.hits;
-        let hits = page.cut(hits, |(score, _)| *score);
-        self.corpus.found(&self.searcher, hits)
-    }
-
-    /// A page of what a query matches within the filter, every match scored.
-    pub(crate) fn scored_page(
-        &self,
-        query: Box<dyn TantivyQuery>,
-        page: &Page,
-    ) -> Result<Vec<Found>> {
-        let query = Corpus::filtered(query, self.filter.as_deref());
-        let hits = best_behind(&self.searcher, query.as_ref(), page.depth(), page.after)?;
-        let hits = page.cut(hits, |(score, _)| *score);
-        self.corpus.found(&self.searcher, hits)
-    }
-
-    fn sparse_top(&self, query: &LaconicQuery, k: usize) -> Result<TopHits> {
-        let top_k = LaconicTopK::new(k)
-            .threads(self.n_threads)
-            .approximate(self.approximation);
-        Ok(top_k.search(&self.searcher, query)?)
-    }
-
     /// Refuses searches that cannot be [verified](Retriever::verify).
     ///
     /// # Errors
-    /// For all but learned-sparse search without a filter: there is no reference for them.
+    /// For rankings fused from lists: there is no exhaustive form of them.
     pub fn check_verifiable(&self) -> Result<()> {
-        let message = match self.mode {
-            Mode::Sparse if self.filter.is_none() => return Ok(()),
-            Mode::Hybrid => {
-                "--verify compares pruned with exhaustive search; rankings fused from lists have \
-                 no exhaustive form, and --fusion sum is one already"
-            }
-            _ => "only learned-sparse search without a filter can be verified",
-        };
+        if !self.fuses_lists() {
+            return Ok(());
+        }
+        let message = "--verify compares pruned with exhaustive search; rankings fused from lists \
+                       have no exhaustive form, but --fusion sum has";
         Err(UsageError(message.to_owned()).into())
     }
 
@@ -250,8 +247,8 @@ impl Retriever<'_> {
     /// As [`ask`](Retriever::ask) and [`check_verifiable`](Retriever::check_verifiable).
     pub fn verify(&self, question: &Question, k: usize) -> Result<Verification> {
         self.check_verifiable()?;
-        let query = self.sparse_query(question)?;
-        let found = self.sparse_top(&query, k)?;
+        let query = self.filtered(&self.query(question)?);
+        let found = self.top(&query, &Page::first(k))?;
         let expected = exhaustive_top_k(&self.searcher, &query, k)?;
         let bits = |&(score, address): &(Score, DocAddress)| (score.to_bits(), address);
         let found_bits: Vec<_> = found.hits.iter().map(bits).collect();
@@ -332,12 +329,12 @@ impl Retriever<'_> {
     ///
     /// # Errors
     /// As [`ask`](Retriever::ask).
-    pub fn bm25_query(&self, question: &Question) -> Result<Box<dyn TantivyQuery>> {
+    pub fn bm25_query(&self, question: &Question) -> Result<Bm25Query> {
         let text = question.text.as_deref().ok_or_else(|| {
             let message =
                 "BM25 needs the query as text; give it on the command line or with `--queries`";
             UsageError(message.to_owned())
         })?;
-        self.corpus.bag_of_words(text)
+        Ok(self.corpus.bag_of_words(text)?.with_parameters(self.bm25))
     }
 }

@@ -127,6 +127,7 @@ fn retriever<'a>(corpus: &'a Corpus, encoder: &'a Encoder, mode: Mode) -> Result
         vectors_of: None,
         filter: None,
         n_threads: 1,
+        bm25: laconic_tantivy::Bm25::default(),
         approximation: Approximation::default(),
         hybrid: Hybrid::default(),
     })

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use laconic_model::Encoder;
-use laconic_tantivy::{Approximation, LaconicField, ModelIdentity};
+use laconic_tantivy::{Approximation, Bm25, LaconicField, ModelIdentity};
 
 use super::hybrid_options::HybridOptions;
 use crate::collection::VectorScale;
@@ -81,10 +81,16 @@ pub(crate) struct QueryOptions {
     /// Only documents that match this, in Tantivy's query syntax, e.g. 'year:[2019 TO *]'
     #[arg(long, value_name = "QUERY")]
     pub(crate) filter: Option<String>,
+    /// BM25: how slowly a repeated word stops to count
+    #[arg(long, value_name = "K1", default_value_t = 1.2)]
+    pub(crate) k1: f32,
+    /// BM25: how much long documents are held back, 0 to 1
+    #[arg(long, value_name = "B", default_value_t = 0.75)]
+    pub(crate) b: f32,
     /// Threads of one search; large segments are split
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) threads: usize,
-    /// Approximate: find candidates by the N heaviest query terms, score them by all
+    /// Approximate: find candidates by the N heaviest learned terms, score them by all
     #[arg(long, value_name = "N")]
     pub(crate) query_terms: Option<usize>,
     /// Approximate: pass over what cannot beat the threshold by this factor, e.g. 1.2
@@ -133,10 +139,9 @@ impl QueryOptions {
             overestimate: self.overestimate,
             max_documents: self.max_documents,
         };
-        let applies = self.mode == Mode::Sparse && self.filter.is_none();
-        if approximation != Approximation::default() && !applies {
+        if approximation != Approximation::default() && self.mode == Mode::Bm25 {
             let message = "--query-terms, --overestimate and --max-documents are for \
-                           learned-sparse search without a filter";
+                           learned-sparse and hybrid search";
             return Err(UsageError(message.to_owned()).into());
         }
         Ok(approximation)
@@ -172,6 +177,7 @@ impl QueryOptions {
             vectors_of,
             filter,
             n_threads: self.threads,
+            bm25: Bm25::new(self.k1, self.b)?,
             approximation: self.approximation()?,
             hybrid: self.hybrid.hybrid(self.mode)?,
         })

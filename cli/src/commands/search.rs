@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use laconic_tantivy::{Approximation, TermContribution};
 use serde_json::{Value, json};
+use tantivy::query::Query;
 
 use super::Global;
 use super::explain_fusion::{fusion_json, print_fusion};
