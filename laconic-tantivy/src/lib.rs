@@ -14,6 +14,7 @@
 //! | create or open an index | [`create_in_dir`], [`open_in_dir`], or [`register`] on your own |
 //! | add documents | [`BulkWriter`]; or your `IndexWriter` with [`SparseVector::to_json`] as text |
 //! | search | [`LaconicQuery`], alone or in a `BooleanQuery`, with any collector |
+//! | read a query for BM25 and encoder at once | [`HybridParser`] |
 //! | know why | [`LaconicQuery::contributions`], `Query::explain` |
 //! | be sure | [`exhaustive_top_k`], [`check()`] |
 //!
@@ -61,6 +62,7 @@ mod error;
 mod field;
 mod identity;
 mod index;
+mod parser;
 mod postings;
 mod quantizer;
 mod query;
@@ -77,6 +79,7 @@ pub use error::Error;
 pub use field::{LaconicField, text_options};
 pub use identity::{Identity, ModelIdentity};
 pub use index::{create_in_dir, open_in_dir, register};
+pub use parser::{HybridParser, ParsedQuery};
 pub use quantizer::{ImpactQuantizer, QuantizationLoss};
 pub use query::{
     Approximation, LaconicQuery, LaconicTopK, SearchWork, TermContribution, TopHits,
