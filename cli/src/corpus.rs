@@ -29,6 +29,7 @@ use tantivy::{DocAddress, DocSet, Index, Score, Searcher, TERMINATED, TantivyDoc
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::collection::Document;
+use crate::explain::Bm25Clause;
 use crate::terminal::{MismatchError, UsageError};
 
 /// Name of the laconic field.
@@ -247,6 +248,16 @@ impl Corpus {
     /// # Errors
     /// Tantivy's, when the field's tokenizer is not registered.
     pub fn bag_of_words(&self, text: &str) -> Result<Box<dyn Query>> {
+        let clauses = self.word_clauses(text)?.into_iter();
+        let clauses = clauses.map(|clause| (Occur::Should, clause.query));
+        Ok(Box::new(BooleanQuery::new(clauses.collect())))
+    }
+
+    /// The clauses of [`bag_of_words`](Corpus::bag_of_words), one for each word.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn word_clauses(&self, text: &str) -> Result<Vec<Bm25Clause>> {
         let mut counts = std::collections::BTreeMap::<String, u16>::new();
         let mut analyzer = self.index.tokenizer_for_field(self.text)?;
         analyzer.token_stream(text).process(&mut |token| {
@@ -256,12 +267,19 @@ impl Corpus {
         let clause = |(word, count): (String, u16)| {
             let term = Term::from_field_text(self.text, &word);
             let query = TermQuery::new(term, IndexRecordOption::WithFreqs);
-            let boosted = BoostQuery::new(Box::new(query), f32::from(count));
-            (Occur::Should, Box::new(boosted) as Box<dyn Query>)
+            let boost = f32::from(count);
+            Bm25Clause {
+                label: format!("text:{word}"),
+                boost,
+                query: Box::new(BoostQuery::new(Box::new(query), boost)),
+            }
         };
-        Ok(Box::new(BooleanQuery::new(
-            counts.into_iter().map(clause).collect(),
-        )))
+        Ok(counts.into_iter().map(clause).collect())
+    }
+
+    /// The field that BM25 ranks by.
+    pub fn text_field(&self) -> Field {
+        self.text
     }
 
     /// Parses a filter in Tantivy's query syntax. Words without a field are sought in title and

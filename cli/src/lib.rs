@@ -2,7 +2,7 @@
 //!
 //! [`collection`] reads the files a user hands over (documents, vectors, queries), which are
 //! treated as hostile; [`corpus`] is the index made of them; [`indexing`] fills it and
-//! [`retrieval`] asks it; [`eval`] judges ranked lists as trec_eval does; `bench` measures. Each
+//! [`retrieval`] asks it; [`explain`] says why a document was found; [`eval`] judges ranked lists as trec_eval does; `bench` measures. Each
 //! file of [`commands`] is one sub-command and only connects these.
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ pub mod commands;
 pub mod corpus;
 pub mod encoding;
 pub mod eval;
+pub mod explain;
 pub mod indexing;
 pub mod retrieval;
 pub mod terminal;

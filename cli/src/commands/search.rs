@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use laconic_tantivy::{Approximation, TermContribution};
+use laconic_tantivy::Approximation;
 use serde_json::{Value, json};
 
 use super::Global;
 use super::options::QueryOptions;
 use crate::corpus::{Corpus, Found};
-use crate::retrieval::{Mode, Question, Retriever, Verification};
+use crate::explain::{Explainer, Shown, Style, legend};
+use crate::retrieval::{Question, Retriever, Verification};
 use crate::terminal::{Ending, UsageError, note, print, print_json};
 
 /// Search an index by learned-sparse vectors or by BM25
@@ -39,7 +40,16 @@ pub(crate) struct Search {
     /// How to print hits
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-    /// Show which terms made each score
+    /// Show which terms made each score, and which words they come from
+    ///
+    /// Below each hit: the best piece of title and text with the words of the query (bold on a
+    /// terminal), then what the score is made of, largest first, each with its share as a bar. A
+    /// learned term is shown with its impact (and the weight that stands for), the query's weight
+    /// and the product; `▁` is the space it begins with. With --model, `+d` marks expansions,
+    /// terms that are none of the document's own tokens, `+q` those of the query, and the words
+    /// are named that put the weights there: the document is encoded anew, which takes its time.
+    /// For BM25, each clause is shown with its score. --json has all terms under stable keys, and
+    /// Tantivy's own explanation.
     #[arg(long)]
     explain: bool,
     /// Compare with exhaustive search, and tell on stderr how much was skipped
@@ -49,6 +59,9 @@ pub(crate) struct Search {
     #[arg(long)]
     verify: bool,
 }
+
+/// Terms of a document that people are shown; `--json` lists all.
+const SHOWN: Shown = Shown(12);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -149,18 +162,33 @@ impl Search {
             let text = question.text.as_deref().unwrap_or("(vector)");
             print(format_args!("# {}: {text}", question.id))?;
         }
+        let explainer = self.explainer(retriever, question)?;
+        let style = Style::of_stdout();
+        let mut knows = None;
         for (rank, hit) in (1..).zip(found) {
             print_hit(retriever, rank, hit)?;
-            match (self.explain, retriever.mode) {
-                (true, Mode::Sparse) => explain_hit(retriever, question, hit, usize::MAX)?,
-                (true, Mode::Bm25) => print(bm25_explanation(retriever, question, hit)?)?,
-                (false, _) => {}
+            if let Some(explainer) = &explainer {
+                let explanation = explainer.explain(hit.address)?;
+                print(explanation.to_text(&style, SHOWN).trim_end())?;
+                knows = knows.or(explanation.learned.map(|part| part.knows));
             }
+        }
+        if let Some(knows) = knows {
+            print(legend(knows))?;
         }
         if found.is_empty() {
             print("nothing found")?;
         }
         Ok(())
+    }
+
+    fn explainer<'a>(
+        &self,
+        retriever: &'a Retriever<'_>,
+        question: &Question,
+    ) -> Result<Option<Explainer<'a>>> {
+        let explainer = || Explainer::of(retriever, question);
+        self.explain.then(explainer).transpose()
     }
 
     fn print_json(
@@ -169,6 +197,7 @@ impl Search {
         question: &Question,
         found: &[Found],
     ) -> Result<()> {
+        let explainer = self.explainer(retriever, question)?;
         let hits = (1..)
             .zip(found)
             .map(|(rank, hit): (u64, _)| -> Result<Value> {
@@ -179,59 +208,14 @@ impl Search {
                     "rank": rank, "_id": hit.id, "score": hit.score,
                     "title": stored.title, "text": stored.text,
                 });
-                if self.explain {
-                    value["explanation"] = explanation_json(retriever, question, hit)?;
+                if let Some(explainer) = &explainer {
+                    value["explanation"] = explainer.explain(hit.address)?.to_json()?;
                 }
                 Ok(value)
             });
         let hits = hits.collect::<Result<Vec<_>>>()?;
         print_json(&json!({"query_id": question.id, "query": question.text, "hits": hits}))
     }
-}
-
-/// Prints the `n_terms` terms that add most to a hit's score.
-pub(crate) fn explain_hit(
-    retriever: &Retriever<'_>,
-    question: &Question,
-    hit: &Found,
-    n_terms: usize,
-) -> Result<()> {
-    for part in contributions(retriever, question, hit)?
-        .iter()
-        .take(n_terms)
-    {
-        print(format_args!("       {}", ContributionLine(part)))?;
-    }
-    Ok(())
-}
-
-fn explanation_json(retriever: &Retriever<'_>, question: &Question, hit: &Found) -> Result<Value> {
-    match retriever.mode {
-        Mode::Sparse => Ok(contributions(retriever, question, hit)?
-            .iter()
-            .map(contribution_json)
-            .collect()),
-        Mode::Bm25 => Ok(serde_json::from_str(&bm25_explanation(
-            retriever, question, hit,
-        )?)?),
-    }
-}
-
-/// Tantivy's own account of a BM25 score, as JSON.
-fn bm25_explanation(retriever: &Retriever<'_>, question: &Question, hit: &Found) -> Result<String> {
-    let query = retriever.bm25_query(question)?;
-    Ok(query
-        .explain(&retriever.searcher, hit.address)?
-        .to_pretty_json())
-}
-
-fn contributions(
-    retriever: &Retriever<'_>,
-    question: &Question,
-    hit: &Found,
-) -> Result<Vec<TermContribution>> {
-    let query = retriever.sparse_query(question)?;
-    Ok(query.contributions(&retriever.searcher, hit.address)?)
 }
 
 pub(crate) fn print_hit(retriever: &Retriever<'_>, rank: usize, hit: &Found) -> Result<()> {
@@ -263,35 +247,6 @@ fn one_line(text: &str, max_chars: usize) -> String {
         line.push('…');
     }
     line
-}
-
-struct ContributionLine<'a>(&'a TermContribution);
-
-impl std::fmt::Display for ContributionLine<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let part = self.0;
-        write!(
-            f,
-            "{:>5.1} %  {:<20} impact {:>3} (weight {:.3}) × {:.3} = {:.4}",
-            100.0 * part.share,
-            one_line(&part.term, 20),
-            part.impact,
-            part.document_weight,
-            part.query_weight,
-            part.contribution
-        )
-    }
-}
-
-fn contribution_json(part: &TermContribution) -> Value {
-    json!({
-        "term": part.term,
-        "impact": part.impact,
-        "document_weight": part.document_weight,
-        "query_weight": part.query_weight,
-        "contribution": part.contribution,
-        "share": part.share,
-    })
 }
 
 fn print_trec(question: &Question, found: &[Found]) -> Result<()> {
