@@ -1,8 +1,8 @@
 //! The BM25 part of an explanation: what each clause gave.
 
 use anyhow::Result;
-use tantivy::query::{BooleanQuery, Explanation, Occur, Query};
-use tantivy::{DocAddress, Score, Searcher, TantivyError};
+use tantivy::query::{BooleanQuery, EnableScoring, Explanation, Occur, Query};
+use tantivy::{DocAddress, Score, Searcher};
 
 /// A scored clause of a BM25 query, and how to call it.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Bm25Part {
             .iter()
             .map(|clause| (Occur::Should, clause.query.box_clone()));
         let all = BooleanQuery::new(all.collect());
-        let score = explained(&all, searcher, address)?.map_or(0.0, |all| all.value());
+        let score = score(&all, searcher, address)?.unwrap_or_default();
         let mut matched = Vec::new();
         for Bm25Clause {
             label,
@@ -61,7 +61,8 @@ impl Bm25Part {
             query,
         } in clauses
         {
-            if let Some(explanation) = explained(query.as_ref(), searcher, address)? {
+            if self::score(query.as_ref(), searcher, address)?.is_some() {
+                let explanation = query.explain(searcher, address)?;
                 matched.push(Bm25Match {
                     label: label.clone(),
                     boost: *boost,
@@ -92,16 +93,67 @@ impl Bm25Part {
     }
 }
 
-/// Tantivy's explanation, if the document matches.
-fn explained(
-    query: &dyn Query,
-    searcher: &Searcher,
-    address: DocAddress,
-) -> Result<Option<Explanation>> {
-    match query.explain(searcher, address) {
-        Ok(explanation) => Ok(Some(explanation)),
-        // So Tantivy says that a document does not match.
-        Err(TantivyError::InvalidArgument(_)) => Ok(None),
-        Err(error) => Err(error.into()),
+/// The score that a document has, if it matches.
+///
+/// Explaining does not find that out: Tantivy takes a document before the first match for a
+/// mistake of the caller.
+fn score(query: &dyn Query, searcher: &Searcher, address: DocAddress) -> Result<Option<Score>> {
+    let weight = query.weight(EnableScoring::enabled_from_searcher(searcher))?;
+    let reader = searcher.segment_reader(address.segment_ord);
+    let mut scorer = weight.scorer(reader, 1.0)?;
+    if scorer.doc() < address.doc_id {
+        scorer.seek(address.doc_id);
+    }
+    let is_match = scorer.doc() == address.doc_id;
+    Ok(is_match.then(|| scorer.score()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tantivy::query::{BoostQuery, PhraseQuery, TermQuery};
+    use tantivy::schema::{IndexRecordOption, Schema, TEXT};
+    use tantivy::{Index, Term, doc};
+
+    #[test]
+    fn clauses_add_up_and_those_that_do_not_match_are_left_out() {
+        let mut schema = Schema::builder();
+        let text = schema.add_text_field("text", TEXT);
+        let index = Index::create_in_ram(schema.build());
+        let mut writer = index.writer_with_num_threads(1, 15_000_000).unwrap();
+        for content in ["x", "b a a", "a b", "y"] {
+            writer.add_document(doc!(text => content)).unwrap();
+        }
+        writer.commit().unwrap();
+        let searcher = index.reader().unwrap().searcher();
+        let term = |word| Term::from_field_text(text, word);
+        let word = TermQuery::new(term("a"), IndexRecordOption::WithFreqs);
+        let phrase = PhraseQuery::new(vec![term("a"), term("b")]);
+        let clause = |label: &str, boost, query: Box<dyn Query>| Bm25Clause {
+            label: label.to_owned(),
+            boost,
+            query: Box::new(BoostQuery::new(query, boost)),
+        };
+        let clauses = [
+            clause("a", 1.0, Box::new(word)),
+            clause("\"a b\"", 3.0, Box::new(phrase)),
+        ];
+        let part = |doc| Bm25Part::of(&searcher, DocAddress::new(0, doc), &clauses).unwrap();
+        let labels = |part: &Bm25Part| {
+            let labels = part.clauses.iter().map(|clause| clause.label.clone());
+            labels.collect::<Vec<_>>()
+        };
+        for doc in [0, 3] {
+            let none = part(doc);
+            assert_eq!((none.score.to_bits(), none.clauses.len()), (0, 0));
+        }
+        assert_eq!(labels(&part(1)), ["a"]);
+        let both = part(2);
+        assert_eq!(labels(&both), ["\"a b\"", "a"]);
+        let sum: Score = both.clauses.iter().map(|clause| clause.score).sum();
+        let share: f32 = both.clauses.iter().map(|clause| clause.share).sum();
+        assert!((sum - both.score).abs() < 1e-5 && (share - 1.0).abs() < 1e-5);
+        assert!(both.score > part(1).score);
+        assert!((both.explanation().value() - both.score).abs() < 1e-9);
     }
 }
