@@ -12,6 +12,7 @@ mod support;
 use std::path::Path;
 
 use laconic_model::{Attribution, Encoder, LoadOptions, Part, Source, Text};
+use serde_json::json;
 use support::{Checkpoint, Random, logits};
 
 fn load(folder: &Path, knobs: &[(&str, &str)]) -> Encoder {
@@ -197,4 +198,30 @@ fn golden_models_attribute_what_they_encode() {
         }
     }
     assert!(n_words > 100, "only {n_words} terms come from a word");
+}
+
+/// A normalizer changes what is tokenized; offsets stay those of the text.
+#[test]
+fn normalized_texts_have_sources_in_what_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    for normalizer in [
+        json!({"type": "NFKC"}),
+        json!({"type": "Lowercase"}),
+        json!({"type": "Prepend", "prepend": "ab"}),
+        json!({"type": "Replace", "pattern": {"String": " "}, "content": "xyz"}),
+        json!({"type": "Replace", "pattern": {"String": "e"}, "content": ""}),
+        json!({"type": "Strip", "strip_left": true, "strip_right": true}),
+    ] {
+        let mut checkpoint = Checkpoint::new(25);
+        checkpoint.tokenizer["normalizer"] = normalizer;
+        checkpoint.write(folder.path());
+        let encoder = load(folder.path(), &[]);
+        for text in texts() {
+            check_against_text(&encoder, text);
+        }
+        for text in ["ﬁne ½ ①", "İİ", "e", "  e  "] {
+            check_against_text(&encoder, Text::Query(text));
+            check_against_text(&encoder, Text::titled(text, text));
+        }
+    }
 }

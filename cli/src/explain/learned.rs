@@ -109,7 +109,10 @@ impl LearnedSide {
         Ok(LearnedPart {
             score,
             terms: terms.map(|part| LearnedTerm::new(part, sides)).collect(),
-            knows: sides.map(|side| side.is_some()),
+            knows: Sides {
+                document: encoder.is_some(),
+                query: self.attributed.is_some(),
+            },
         })
     }
 }

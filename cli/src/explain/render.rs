@@ -11,6 +11,9 @@ const FIXED: usize = 53;
 /// Columns of the bar: a third of what is free, within these.
 const BAR: std::ops::RangeInclusive<usize> = 6..=30;
 
+/// Characters of a source word that are shown.
+const SOURCE_CHARS: usize = 48;
+
 /// How many terms of a document are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shown(pub usize);
@@ -131,8 +134,10 @@ impl Lines<'_> {
         ));
         let from = |side: &str, source: &Option<super::SourceWord>| {
             let source = source.as_ref()?.to_string();
-            let source: String = source.chars().filter(|c| !c.is_control()).collect();
-            Some(format!("{side}: {source}"))
+            let shown = source.chars().filter(|c| !c.is_control());
+            // Scripts without spaces make words of whole sentences.
+            let shown: String = shown.take(SOURCE_CHARS).collect();
+            Some(format!("{side}: {shown}"))
         };
         let document = from("document", &term.source.document);
         let query = from("query", &term.source.query);
