@@ -277,7 +277,7 @@ fn an_explanation_is_a_chart_in_the_characters_of_the_locale() {
         .succeeds()
         .silently()
         .stdout;
-    let expected = "       learned-sparse 2.0000\n        \
+    let expected = "       learned-sparse 2.0000, sum of impact (weight) × query weight\n        \
                     50.0 % █████████ bone                16 (2.000) × 0.500 = 1.0000\n        \
                     50.0 % █████████ density              8 (1.000) × 1.000 = 1.0000\n";
     assert!(chart.contains(expected), "{chart}");

@@ -29,7 +29,7 @@ impl HitExplanation {
             lines.learned(part, shown);
         }
         if let Some(part) = &self.bm25 {
-            lines.heading("BM25", part.score);
+            lines.heading("BM25", part.score, "clauses");
             let largest = part
                 .clauses
                 .iter()
@@ -82,9 +82,13 @@ impl Lines<'_> {
         let _ = writeln!(self.text, "{INDENT}{}", line.trim_end());
     }
 
-    fn heading(&mut self, what: &str, score: f32) {
+    fn heading(&mut self, what: &str, score: f32, sum_of: &str) {
         let heading = self.style.bold(&format!("{what} {score:.4}"));
-        self.line(&heading);
+        self.line(&format!("{heading}, sum of {sum_of}"));
+    }
+
+    fn times(&self) -> char {
+        if self.style.is_unicode { '×' } else { 'x' }
     }
 
     fn fragment(&mut self, fragment: &Fragment) {
@@ -109,7 +113,8 @@ impl Lines<'_> {
     }
 
     fn learned(&mut self, part: &LearnedPart, shown: Shown) {
-        self.heading("learned-sparse", part.score);
+        let sum_of = format!("impact (weight) {} query weight", self.times());
+        self.heading("learned-sparse", part.score, &sum_of);
         let shares = || part.terms.iter().map(|term| term.contribution.share);
         let largest = shares().fold(0.0, f32::max);
         for term in part.terms.iter().take(shown.0) {
@@ -121,7 +126,7 @@ impl Lines<'_> {
     fn term(&mut self, term: &LearnedTerm, largest: f32) {
         let part = &term.contribution;
         let start = self.start(part.share, largest, &term.readable);
-        let times = if self.style.is_unicode { '×' } else { 'x' };
+        let times = self.times();
         let marks = match (term.is_expansion.document, term.is_expansion.query) {
             (Some(true), Some(true)) => "+d +q",
             (Some(true), _) => "+d",
@@ -151,7 +156,7 @@ impl Lines<'_> {
 
     fn clause(&mut self, clause: &Bm25Match, largest: f32) {
         let start = self.start(clause.share, largest, &clause.label);
-        let times = if self.style.is_unicode { '×' } else { 'x' };
+        let times = self.times();
         #[expect(
             clippy::float_cmp,
             reason = "1 is what a clause has that was given once"
@@ -278,13 +283,13 @@ mod tests {
         let text = explanation().to_text(&plain, Shown(3));
         let expected = "       \
        body: two bones é
-       learned-sparse 10.0000
+       learned-sparse 10.0000, sum of impact (weight) × query weight
         50.0 % █████████ ▁bone              255 (31.875) × 1.500 = 5.0000    +q
                           document: `bones` (body)
         25.0 % ████▌     xxxxxxxxxxxxxxxxx~ 255 (31.875) × 1.500 = 2.5000 +d +q
         15.0 % ██▊       a                  255 (31.875) × 1.500 = 1.5000 +d
         10.0 % in 1 more, which --json lists
-       BM25 1.5000
+       BM25 1.5000, sum of clauses
        100.0 % █████████ text:bone          1.5000 (× 2)
 ";
         assert_eq!(text, expected);
