@@ -46,20 +46,8 @@ impl Scanner<'_> {
         loop {
             self.lexer.skip_blanks();
             match (self.lexer.peek(), self.open.last()) {
-                (None, Some(&open)) => {
-                    return Err(Fault::new(
-                        open,
-                        "this `(` is not closed; add a `)`, or put a \
-                                                 backslash before it",
-                    ));
-                }
-                (Some(')'), None) => {
-                    return Err(Fault::new(
-                        self.lexer.at(),
-                        "this `)` closes nothing; put a \
-                                                            backslash before it",
-                    ));
-                }
+                (None, Some(&open)) => return Err(unbalanced(open, "is not closed")),
+                (Some(')'), None) => return Err(unbalanced(self.lexer.at(), "closes nothing")),
                 (None, None) | (Some(')'), Some(_)) => break,
                 _ => {}
             }
@@ -173,6 +161,11 @@ impl Scanner<'_> {
         }
         Ok(Value::Words(word))
     }
+}
+
+fn unbalanced(at: usize, why: &str) -> Fault {
+    let message = format!("this parenthesis {why}; put a backslash before it if it is text");
+    Fault::new(at, message)
 }
 
 fn needs_operands(operator: &str, at: usize) -> Fault {
