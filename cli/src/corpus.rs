@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use laconic_tantivy::{Bm25Query, FusionPart, Identity, LaconicField};
+use laconic_tantivy::{Bm25Query, FusionPart, HybridParser, Identity, LaconicField};
 use tantivy::columnar::StrColumn;
 use tantivy::directory::{Directory, INDEX_WRITER_LOCK};
 use tantivy::query::{Query, QueryParser};
@@ -247,6 +247,21 @@ impl Corpus {
     /// Tantivy's, when the field's tokenizer is not registered.
     pub fn bag_of_words(&self, text: &str) -> Result<Bm25Query> {
         Ok(Bm25Query::of_text(&self.index, &[(self.text, 1.0)], text)?)
+    }
+
+    /// A parser of queries in Tantivy's syntax: free words are sought in title and text, and names
+    /// of further fields work as they are.
+    ///
+    /// # Errors
+    /// Never for an index that `laconic index` made.
+    pub fn parser(&self) -> Result<HybridParser> {
+        let parser = HybridParser::for_index(&self.index, [(self.text, 1.0)])?;
+        Ok(parser.with_further_fields(self.fields)?)
+    }
+
+    /// The field that BM25 ranks by.
+    pub fn text_field(&self) -> Field {
+        self.text
     }
 
     /// Parses a filter in Tantivy's query syntax. Words without a field are sought in title and

@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use laconic_tantivy::{
-    Bm25Query, FusedHit, Fusion, FusionPart, HybridQuery, LaconicQuery, RankedList, complete_lists,
+    FusedHit, Fusion, FusionPart, HybridQuery, LaconicQuery, RankedList, SparseVector,
+    complete_lists,
 };
-use tantivy::query::{EnableScoring, Query, Weight};
+use tantivy::query::{ConstScoreQuery, EnableScoring, Query, Weight};
 use tantivy::{DocAddress, DocSet, Score, Searcher, TERMINATED};
 
 use crate::corpus::Found;
@@ -68,7 +69,7 @@ impl Hybrid {
         page: &Page,
         excluded: Option<&str>,
     ) -> Result<Vec<Found>> {
-        let sides = Sides::of(retriever, question)?;
+        let sides = AskedSides::of(retriever, question)?;
         if self.ranks_by_score() {
             let mut found = retriever.search(&self.sum(&sides)?, page)?;
             if self.with_parts {
@@ -90,12 +91,11 @@ impl Hybrid {
 
     /// Σ weight × score in one pass: every document that either side matches takes part, none of
     /// them through lists of candidates.
-    pub(crate) fn sum(&self, sides: &Sides) -> Result<HybridQuery> {
+    pub(crate) fn sum(&self, sides: &AskedSides) -> Result<HybridQuery> {
         #[expect(clippy::cast_possible_truncation, reason = "scores are of 32 bits too")]
         let [sparse, bm25] = self.weights.map(|weight| weight as Score);
-        Ok(HybridQuery::new()
-            .learned(sides.sparse.clone(), sparse)?
-            .words(sides.bm25.clone(), bm25)?)
+        let query = sides.bm25.clone().scaled(bm25)?;
+        Ok(sides.filtered(query.learned(sides.sparse.clone(), sparse)?))
     }
 
     fn weighted(
@@ -113,7 +113,7 @@ impl Hybrid {
     fn add_parts(
         &self,
         retriever: &Retriever<'_>,
-        sides: &Sides,
+        sides: &AskedSides,
         page: &Page,
         hits: &mut [Found],
     ) -> Result<()> {
@@ -139,22 +139,52 @@ impl Hybrid {
     }
 }
 
-/// The queries of both sides, without the filter; made once per question, for encoding is slow.
-pub(crate) struct Sides {
+/// What a question asks of each side; made once per question, for encoding is slow.
+pub(crate) struct AskedSides {
     sparse: LaconicQuery,
-    bm25: Bm25Query,
+    bm25: HybridQuery,
+    /// What the text of the question demands, beside the filter of the search.
+    filter: Option<Box<dyn Query>>,
 }
 
-impl Sides {
-    pub(crate) fn of(retriever: &Retriever<'_>, question: &Question) -> Result<Sides> {
-        Ok(Sides {
-            sparse: retriever.sparse_query(question)?,
-            bm25: retriever.bm25_query(question)?,
+impl AskedSides {
+    pub(crate) fn of(retriever: &Retriever<'_>, question: &Question) -> Result<AskedSides> {
+        let parsed = retriever.parsed(question)?;
+        let is_filter_alone =
+            parsed.words.is_empty() && parsed.clauses.is_empty() && parsed.text.trim().is_empty();
+        let sparse = match question.vector {
+            Some(_) => retriever.sparse_query(question)?,
+            None if parsed.text.trim().is_empty() => {
+                LaconicQuery::new(retriever.corpus.require_laconic()?, SparseVector::default())
+            }
+            None => retriever.encoded_query(&parsed.text)?,
+        };
+        let words = retriever.words(parsed.words)?;
+        let mut bm25 = HybridQuery::new().words(words, 1.0)?;
+        for clause in parsed.clauses {
+            bm25 = bm25.clause(clause, 1.0)?;
+        }
+        if let (Some(filter), true) = (&parsed.filter, is_filter_alone) {
+            // All that pass are as good.
+            let all = ConstScoreQuery::new(filter.box_clone(), 1.0);
+            bm25 = bm25.clause(Box::new(all), 1.0)?;
+        }
+        Ok(AskedSides {
+            sparse,
+            bm25,
+            filter: parsed.filter,
         })
     }
 
     fn queries(&self) -> [&dyn Query; 2] {
         [&self.sparse, &self.bm25]
+    }
+
+    fn filtered(&self, query: HybridQuery) -> HybridQuery {
+        match &self.filter {
+            Some(filter) => query.filter(filter.box_clone()),
+            None => query,
+        }
     }
 
     /// The best `n_candidates` of each side, without the document of id `excluded`.
@@ -173,8 +203,9 @@ impl Sides {
             let others = others.take(n_candidates);
             RankedList::new(name, others.map(|hit| ((hit.id, hit.address), hit.score)))
         };
-        let sparse = retriever.search(&self.sparse.clone().into(), &page)?;
-        let bm25 = retriever.search(&self.bm25.clone().into(), &page)?;
+        let sparse = self.filtered(self.sparse.clone().into());
+        let sparse = retriever.search(&sparse, &page)?;
+        let bm25 = retriever.search(&self.filtered(self.bm25.clone()), &page)?;
         Ok([list(LISTS[0], sparse)?, list(LISTS[1], bm25)?])
     }
 

@@ -2,7 +2,9 @@
 //!
 //! [`collection`] reads the files a user hands over (documents, vectors, queries), which are
 //! treated as hostile; [`corpus`] is the index made of them; [`indexing`] fills it and
-//! [`retrieval`] asks it, [`hybrid`]ly too, for [pages](paging) of hits; [`eval`] judges ranked lists as trec_eval does, [`tuning`] by them chooses weights; `bench` measures. Each
+//! [`retrieval`] asks it, [`hybrid`]ly too, for [pages](paging) of hits; [`explain`] says why a
+//! document was found; [`eval`] judges ranked lists as trec_eval does, [`tuning`] chooses weights by
+//! them; `bench` measures. Each
 //! file of [`commands`] is one sub-command and only connects these.
 #![forbid(unsafe_code)]
 
@@ -12,6 +14,7 @@ pub mod commands;
 pub mod corpus;
 pub mod encoding;
 pub mod eval;
+pub mod explain;
 pub mod hybrid;
 pub mod indexing;
 pub mod paging;

@@ -6,17 +6,17 @@ use std::path::Path;
 use anyhow::Result;
 use laconic_model::Encoder;
 use laconic_tantivy::{
-    Approximation, Bm25, Bm25Query, HybridQuery, LaconicQuery, ModelIdentity, SearchWork,
-    SparseVector, TopHits, exhaustive_top_k,
+    Approximation, Bm25, Bm25Query, HybridQuery, LaconicQuery, ModelIdentity, ParsedQuery,
+    SearchWork, SparseVector, TopHits, exhaustive_top_k,
 };
 use tantivy::query::Query as TantivyQuery;
-use tantivy::{DocAddress, Score, Searcher};
+use tantivy::{DocAddress, Score, Searcher, Term};
 
 use crate::collection::{self, LineReader, VectorScale};
 use crate::corpus::{Corpus, Found};
 use crate::encoding;
 use crate::eval::Run;
-use crate::hybrid::{Hybrid, Sides};
+use crate::hybrid::{AskedSides, Hybrid};
 use crate::indexing::to_vector;
 use crate::paging::Page;
 use crate::terminal::UsageError;
@@ -44,6 +44,9 @@ pub struct Question {
     pub text: Option<String>,
     /// Its vector, if it was given.
     pub vector: Option<SparseVector>,
+    /// Whether hybrid search reads the text by [`HybridParser`](laconic_tantivy::HybridParser)'s
+    /// syntax, as it does what is typed; texts of files are plain.
+    pub has_syntax: bool,
 }
 
 /// Reads queries as text.
@@ -56,6 +59,7 @@ pub fn read_queries(path: &Path) -> Result<Vec<Question>> {
         id: query.id,
         text: Some(query.text),
         vector: None,
+        has_syntax: false,
     };
     Ok(queries
         .map(|q| q.map(|located| question(located.record)))
@@ -72,6 +76,7 @@ pub fn read_query_vectors(path: &Path, scale: VectorScale) -> Result<Vec<Questio
         id,
         text: None,
         vector: Some(vector),
+        has_syntax: false,
     };
     let vectors = records.map(|record| record.and_then(to_vector));
     Ok(vectors
@@ -175,7 +180,7 @@ impl Retriever<'_> {
         match self.mode {
             Mode::Sparse => Ok(self.sparse_query(question)?.into()),
             Mode::Bm25 => Ok(self.bm25_query(question)?.into()),
-            Mode::Hybrid => self.hybrid.sum(&Sides::of(self, question)?),
+            Mode::Hybrid => self.hybrid.sum(&AskedSides::of(self, question)?),
         }
     }
 
@@ -311,7 +316,12 @@ impl Retriever<'_> {
                 None => query,
             });
         }
-        let text = question.text.as_deref().unwrap_or_default();
+        self.encoded_query(question.text.as_deref().unwrap_or_default())
+    }
+
+    /// The learned-sparse query that the encoder makes of a text.
+    pub(crate) fn encoded_query(&self, text: &str) -> Result<LaconicQuery> {
+        let field = self.corpus.require_laconic()?;
         let encoder = self.encoder.ok_or_else(|| {
             UsageError(
                 "a text query needs the encoder in sparse and hybrid mode: name the checkpoint with \
@@ -330,11 +340,24 @@ impl Retriever<'_> {
     /// # Errors
     /// As [`ask`](Retriever::ask).
     pub fn bm25_query(&self, question: &Question) -> Result<Bm25Query> {
+        self.words(self.parsed(question)?.words)
+    }
+
+    pub(crate) fn words(&self, words: Vec<(Term, Score)>) -> Result<Bm25Query> {
+        Ok(Bm25Query::new(words)?.with_parameters(self.bm25))
+    }
+
+    /// The text of a question, taken apart for both sides.
+    pub(crate) fn parsed(&self, question: &Question) -> Result<ParsedQuery> {
         let text = question.text.as_deref().ok_or_else(|| {
             let message =
                 "BM25 needs the query as text; give it on the command line or with `--queries`";
             UsageError(message.to_owned())
         })?;
-        Ok(self.corpus.bag_of_words(text)?.with_parameters(self.bm25))
+        let parser = self.corpus.parser()?;
+        Ok(match self.mode == Mode::Hybrid && question.has_syntax {
+            true => parser.parse(text)?,
+            false => parser.plain(text),
+        })
     }
 }

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
+use crate::attribution::Attribution;
 use crate::backbone::{Backbone, Pack, to_vec};
 use crate::batch::plan;
 use crate::config::Config;
 use crate::encoding::{Encoding, Trace, term_weights};
 use crate::error::Error;
 use crate::folder::{Fingerprint, Folder, read_named};
-use crate::head::{Head, MaxLogits, Pooled};
+use crate::head::{Head, Pooled};
 use crate::options::LoadOptions;
 use crate::preset::Preset;
 use crate::text::Text;
@@ -150,6 +151,51 @@ impl Encoder {
             encodings.extend(done.map_err(|error| error.shift_document(n_before))?);
         }
         Ok(encodings)
+    }
+
+    /// Encodes one text and tells which of its words put each weight there.
+    ///
+    /// The encoding is that of [`Encoder::encode`], bit for bit. This takes somewhat longer and
+    /// is for explanations, not for indexing.
+    ///
+    /// ```no_run
+    /// use laconic_model::{Encoder, LoadOptions, Source, Text};
+    ///
+    /// let encoder = Encoder::load("laconic-1b", LoadOptions::new().tokenizer("tokenizer.json"))?;
+    /// let body = "Copper conducts electricity well.";
+    /// for term in encoder.encode_with_attribution(Text::document(body))?.terms() {
+    ///     if let Source::Text(span) = term.source {
+    ///         println!("{:?} from {:?}", encoder.term(term.token_id), &body[span.word.clone()]);
+    ///     }
+    /// }
+    /// # Ok::<(), laconic_model::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If a logit is not finite.
+    pub fn encode_with_attribution(&self, text: Text<'_>) -> Result<Attribution, Error> {
+        let (tokens, sources) = self
+            .tokenizer
+            .tokenize_with_sources(text, &self.preset, self.specials)
+            .map_err(|error| error.at_document(0))?;
+        let mut encoding = Encoding::of(&tokens);
+        let mut positions = Vec::new();
+        if !tokens.ids.is_empty() {
+            let pack = Pack::new([tokens.ids.as_slice()]);
+            let hidden = self.backbone.forward(&pack)?;
+            let found = pooled(self.head.attributed(&hidden)?, &pack, &[0])?;
+            let logits = found.logits.of(0);
+            encoding.weights = term_weights(logits, &self.has_term, self.preset.top_k());
+            let position = |(id, _): &(u32, f32)| {
+                let idx = usize::try_from(*id).ok();
+                idx.and_then(|idx| found.positions.get(idx))
+                    .copied()
+                    .unwrap_or(0)
+            };
+            positions = encoding.weights.iter().map(position).collect();
+        }
+        Ok(Attribution::new(encoding, positions, tokens.ids, sources))
     }
 
     /// Encodes texts that are tokenized already, prefix and all; `top_k` still
@@ -376,7 +422,7 @@ fn build(
 }
 
 /// Turns a bad row of a pack into the text and position the caller knows.
-fn pooled(pooled: Pooled, pack: &Pack, batch: &[usize]) -> Result<MaxLogits, Error> {
+fn pooled<T>(pooled: Pooled<T>, pack: &Pack, batch: &[usize]) -> Result<T, Error> {
     let bad = match pooled {
         Pooled::Logits(logits) => return Ok(logits),
         Pooled::NotFinite(bad) => bad,

@@ -22,9 +22,63 @@ pub(crate) struct Head {
 }
 
 /// What the head found over a pack.
-pub(crate) enum Pooled {
-    Logits(MaxLogits),
+pub(crate) enum Pooled<T = MaxLogits> {
+    Logits(T),
     NotFinite(BadLogit),
+}
+
+/// What is kept of the logits of one vocabulary chunk, texts × tokens.
+///
+/// A type of its own for each purpose, so that pooling the maxima alone does not pay for
+/// remembering where they stood.
+trait Keep: Send + Sized {
+    fn new(n_logits: usize) -> Self;
+    /// Takes the logits of one row of the pack for the places `at`; rows come in order.
+    fn raise(&mut self, at: Range<usize>, logits: &[f32], row: usize);
+}
+
+/// The maxima alone.
+struct Maxima(Vec<f32>);
+
+impl Keep for Maxima {
+    fn new(n_logits: usize) -> Self {
+        Self(vec![f32::NEG_INFINITY; n_logits])
+    }
+
+    fn raise(&mut self, at: Range<usize>, logits: &[f32], _row: usize) {
+        raise(&mut self.0[at], logits);
+    }
+}
+
+/// The maxima, and the first row of the pack that reached each.
+struct Winners {
+    maxima: Vec<f32>,
+    rows: Vec<usize>,
+}
+
+impl Keep for Winners {
+    fn new(n_logits: usize) -> Self {
+        Self {
+            maxima: vec![f32::NEG_INFINITY; n_logits],
+            rows: vec![0; n_logits],
+        }
+    }
+
+    fn raise(&mut self, at: Range<usize>, logits: &[f32], row: usize) {
+        let kept = self.maxima[at.clone()].iter_mut().zip(&mut self.rows[at]);
+        for ((max, winner), logit) in kept.zip(logits) {
+            if *logit > *max {
+                (*max, *winner) = (*logit, row);
+            }
+        }
+    }
+}
+
+/// Largest logits of one text, and the position that reached each first.
+pub(crate) struct Attributed {
+    pub(crate) logits: MaxLogits,
+    /// By token id.
+    pub(crate) positions: Vec<usize>,
 }
 
 /// The first logit, by position then token, that is NaN or infinite.
@@ -54,6 +108,15 @@ impl MaxLogits {
     }
 }
 
+impl<T> Pooled<T> {
+    fn map<U>(self, change: impl FnOnce(T) -> U) -> Pooled<U> {
+        match self {
+            Pooled::Logits(logits) => Pooled::Logits(change(logits)),
+            Pooled::NotFinite(bad) => Pooled::NotFinite(bad),
+        }
+    }
+}
+
 impl Head {
     pub(crate) fn new(weight: Tensor) -> Result<Self, Error> {
         let vocab_size = weight.dim(0)?;
@@ -69,30 +132,54 @@ impl Head {
         hidden: &Tensor,
         spans: &[Range<usize>],
     ) -> Result<Pooled, Error> {
-        let starts: Vec<usize> = (0..self.vocab_size).step_by(TILE_TOKENS).collect();
-        let chunks: Vec<Result<Vec<f32>, BadLogit>> = starts
-            .into_par_iter()
-            .map(|start| self.pool_chunk(hidden, spans, start))
-            .collect::<Result<_, Error>>()?;
-        if let Some(bad) = chunks.iter().filter_map(|chunk| chunk.as_ref().err()).min() {
-            return Ok(Pooled::NotFinite(*bad));
-        }
-        let blocks = chunks.into_iter().flatten().collect();
-        Ok(Pooled::Logits(MaxLogits {
+        let pooled = self.pool(hidden, spans, |Maxima(maxima)| maxima)?;
+        Ok(pooled.map(|blocks| MaxLogits {
             blocks,
             n_texts: spans.len(),
         }))
     }
 
-    fn pool_chunk(
+    /// As [`max_logits`](Head::max_logits) for a pack of one text, the same bits, with the
+    /// position that won.
+    pub(crate) fn attributed(&self, hidden: &Tensor) -> Result<Pooled<Attributed>, Error> {
+        let span = 0..hidden.dim(0)?;
+        let pooled = self.pool(hidden, &[span], |Winners { maxima, rows }| (maxima, rows))?;
+        Ok(pooled.map(|kept| {
+            let (blocks, positions): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
+            Attributed {
+                logits: MaxLogits { blocks, n_texts: 1 },
+                positions: positions.concat(),
+            }
+        }))
+    }
+
+    /// Pools the chunks of the vocabulary, in order, and hands each to `finish`.
+    fn pool<K: Keep, T: Send>(
+        &self,
+        hidden: &Tensor,
+        spans: &[Range<usize>],
+        finish: impl Fn(K) -> T + Sync,
+    ) -> Result<Pooled<Vec<T>>, Error> {
+        let starts: Vec<usize> = (0..self.vocab_size).step_by(TILE_TOKENS).collect();
+        let chunks: Vec<Result<T, BadLogit>> = starts
+            .into_par_iter()
+            .map(|start| Ok(self.pool_chunk(hidden, spans, start)?.map(&finish)))
+            .collect::<Result<_, Error>>()?;
+        if let Some(bad) = chunks.iter().filter_map(|chunk| chunk.as_ref().err()).min() {
+            return Ok(Pooled::NotFinite(*bad));
+        }
+        Ok(Pooled::Logits(chunks.into_iter().flatten().collect()))
+    }
+
+    fn pool_chunk<K: Keep>(
         &self,
         hidden: &Tensor,
         spans: &[Range<usize>],
         start: usize,
-    ) -> Result<Result<Vec<f32>, BadLogit>, Error> {
+    ) -> Result<Result<K, BadLogit>, Error> {
         let width = TILE_TOKENS.min(self.vocab_size - start);
         let weight = self.weight.narrow(0, start, width)?.t()?;
-        let mut maxima = vec![f32::NEG_INFINITY; spans.len() * width];
+        let mut kept = K::new(spans.len() * width);
         for (text, span) in texts_by_row(spans).tiles() {
             let logits = to_vec(&hidden.narrow(0, span.start, span.len())?.matmul(&weight)?)?;
             for (idx, row) in logits.chunks_exact(width).enumerate() {
@@ -100,10 +187,10 @@ impl Head {
                     return Ok(Err(first_bad(row, span.start + idx, start)));
                 }
                 let text = text[idx];
-                raise(&mut maxima[text * width..(text + 1) * width], row);
+                kept.raise(text * width..(text + 1) * width, row, span.start + idx);
             }
         }
-        Ok(Ok(maxima))
+        Ok(Ok(kept))
     }
 }
 
@@ -198,6 +285,57 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn winners_hold_the_maximum_and_the_first_of_equals_wins() {
+        // Maxima in all tiles: rows repeat with a period of 70.
+        let (rows, vocab) = (2 * TILE_POSITIONS + 9, TILE_TOKENS + 7);
+        let period = wave(70, 8, 0.37).to_vec2::<f32>().unwrap();
+        let hidden: Vec<f32> = (0..rows).flat_map(|row| period[row % 70].clone()).collect();
+        let hidden = Tensor::from_vec(hidden, (rows, 8), &Device::Cpu).unwrap();
+        let head = Head::new(wave(vocab, 8, 0.11)).unwrap();
+        let plain = logits(
+            head.max_logits(&hidden, std::slice::from_ref(&(0..rows)))
+                .unwrap(),
+        );
+        let Pooled::Logits(found) = head.attributed(&hidden).unwrap() else {
+            panic!("all logits are finite");
+        };
+        let bits = |logits: &MaxLogits| logits.of(0).map(f32::to_bits).collect::<Vec<_>>();
+        assert_eq!(bits(&found.logits), bits(&plain));
+        // Each row alone, through the same code.
+        let alone: Vec<Vec<f32>> = (0..70)
+            .map(|row| {
+                let row = hidden.narrow(0, row, 1).unwrap();
+                logits(
+                    head.max_logits(&row, std::slice::from_ref(&(0..1)))
+                        .unwrap(),
+                )
+                .of(0)
+                .collect()
+            })
+            .collect();
+        assert_eq!(found.positions.len(), vocab);
+        for (token, position) in found.positions.iter().enumerate() {
+            let best = alone.iter().map(|row| row[token]).fold(f32::MIN, f32::max);
+            assert!(
+                (alone[*position % 70][token] - best).abs() < 1e-5,
+                "{token}"
+            );
+        }
+        // Ties, where the bits are known.
+        let mut kept = Winners::new(3);
+        for (row, logits) in [[-1.0, 2.0, 0.0], [-1.0, 2.0, 0.5], [-0.5, 1.0, 0.5]]
+            .iter()
+            .enumerate()
+        {
+            kept.raise(0..3, logits, 4 + row);
+        }
+        assert_eq!(
+            (kept.rows, kept.maxima),
+            (vec![6, 4, 5], vec![-0.5, 2.0, 0.5])
+        );
     }
 
     #[test]

@@ -53,6 +53,7 @@
 #![deny(missing_docs)]
 
 mod attention;
+mod attribution;
 mod backbone;
 mod batch;
 mod config;
@@ -70,6 +71,7 @@ mod text;
 mod tokenize;
 mod weights;
 
+pub use attribution::{AttributedTerm, Attribution, Part, Source, Span};
 pub use encoder::Encoder;
 pub use encoding::{Encoding, Trace};
 pub use error::Error;

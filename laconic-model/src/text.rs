@@ -32,7 +32,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The pieces that are put together, in order.
+    /// The pieces that are put together, in order: prefix, title, separator, and query or body.
     fn parts(self, preset: &'a Preset) -> [&'a str; 4] {
         match self {
             Self::Query(query) => [preset.query_prefix(), "", "", query],
@@ -52,6 +52,8 @@ impl<'a> Text<'a> {
 /// The text that is tokenized, cut to a number of bytes.
 pub(crate) struct Prompt {
     pub(crate) text: String,
+    /// Where each of the parts of [`Text::parts`] ends in `text`.
+    pub(crate) ends: [usize; 4],
     /// Bytes that were never looked at.
     pub(crate) n_dropped_bytes: usize,
 }
@@ -60,9 +62,10 @@ impl Prompt {
     pub(crate) fn new(text: Text<'_>, preset: &Preset, max_bytes: usize) -> Self {
         let mut prompt = Self {
             text: String::new(),
+            ends: [0; 4],
             n_dropped_bytes: 0,
         };
-        for part in text.parts(preset) {
+        for (part, end) in text.parts(preset).into_iter().zip(0..4) {
             let kept = head(part, max_bytes - prompt.text.len());
             // Once a part is cut, what follows it must not close up to it.
             let kept = if prompt.n_dropped_bytes == 0 {
@@ -71,6 +74,7 @@ impl Prompt {
                 ""
             };
             prompt.text.push_str(kept);
+            prompt.ends[end] = prompt.text.len();
             prompt.n_dropped_bytes += part.len() - kept.len();
         }
         prompt

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::{PostProcessorWrapper, Tokenizer};
 
+use crate::attribution::Source;
 use crate::error::Error;
 use crate::preset::Preset;
 use crate::text::{Prompt, Text};
@@ -122,14 +123,35 @@ impl TextTokenizer {
         })
     }
 
+    /// As [`tokenize`](TextTokenizer::tokenize), with what each token stands for in the text.
+    ///
+    /// Separate, because keeping track of offsets makes tokenizing slower.
+    pub(crate) fn tokenize_with_sources(
+        &self,
+        text: Text<'_>,
+        preset: &Preset,
+        specials: Specials,
+    ) -> Result<(Tokens, Vec<Source>), Error> {
+        let tokens = self.tokenize(text, preset, specials)?;
+        let n_specials = usize::from(specials.bos.is_some()) + usize::from(specials.eos.is_some());
+        let n_kept = tokens.ids.len() - n_specials.min(tokens.ids.len());
+        let room = preset.max_length().saturating_sub(n_specials);
+        let prompt = Prompt::new(text, preset, self.max_bytes(room));
+        let encoding = self
+            .inner
+            .encode(prompt.text.as_str(), false)
+            .map_err(|source| unwritable(&prompt.text, source))?;
+        let offsets = encoding.get_offsets().iter().take(n_kept);
+        let kept = offsets.map(|(start, end)| prompt.source(text, *start..*end));
+        let special = |id: Option<u32>| id.map(|_| Source::Special);
+        let sources = special(specials.bos).into_iter().chain(kept);
+        let sources = sources.chain(special(specials.eos)).collect();
+        Ok((tokens, sources))
+    }
+
     fn ids(&self, text: &str) -> Result<Vec<u32>, Error> {
-        let encoding = self.inner.encode_fast(text, false).map_err(|source| {
-            Error::invalid_input(format!(
-                "tokenizing a text of {} bytes: {source}; the tokenizer has no way to write it",
-                text.len()
-            ))
-            .with_source(source)
-        })?;
+        let encoding = self.inner.encode_fast(text, false);
+        let encoding = encoding.map_err(|source| unwritable(text, source))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -139,6 +161,14 @@ impl TextTokenizer {
     fn max_bytes(&self, n_tokens: usize) -> usize {
         n_tokens.saturating_mul(self.max_token_bytes).min(MAX_BYTES)
     }
+}
+
+fn unwritable(text: &str, source: tokenizers::Error) -> Error {
+    Error::invalid_input(format!(
+        "tokenizing a text of {} bytes: {source}; the tokenizer has no way to write it",
+        text.len()
+    ))
+    .with_source(source)
 }
 
 /// Turns off everything that would add, cut or pad behind our back.

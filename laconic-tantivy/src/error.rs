@@ -11,6 +11,7 @@ use std::fmt;
 pub struct Error {
     kind: Kind,
     message: String,
+    column: Option<usize>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -45,6 +46,16 @@ impl Error {
         self.kind == Kind::Busy
     }
 
+    /// Where in a query text something is wrong: a character, counted from 1.
+    pub fn column(&self) -> Option<usize> {
+        self.column
+    }
+
+    pub(crate) fn with_column(mut self, column: usize) -> Error {
+        self.column = Some(column);
+        self
+    }
+
     pub(crate) fn invalid(message: impl Into<String>) -> Error {
         Error::new(Kind::InvalidInput, message)
     }
@@ -61,6 +72,7 @@ impl Error {
         Error {
             kind,
             message: message.into(),
+            column: None,
             source: None,
         }
     }
@@ -75,6 +87,7 @@ impl Error {
         Error {
             kind,
             message: attempt.into(),
+            column: None,
             source: Some(Box::new(source)),
         }
     }

@@ -104,6 +104,11 @@ impl LaconicField {
     }
 }
 
+/// True if the field was made to hold impacts, whether or not it can be read.
+pub(crate) fn is_laconic(entry: &FieldEntry) -> bool {
+    laconic_indexing(entry).is_some()
+}
+
 fn laconic_indexing(entry: &FieldEntry) -> Option<&TextFieldIndexing> {
     let FieldType::Str(options) = entry.field_type() else {
         return None;

@@ -15,6 +15,7 @@
 //! | add documents | [`BulkWriter`]; or your `IndexWriter` with [`SparseVector::to_json`] as text |
 //! | search | [`LaconicQuery`], alone or in a `BooleanQuery`, with any collector |
 //! | make one ranking of several | [`Fusion`], [`RankedList`], [`complete_lists`] |
+//! | read a query for BM25 and encoder at once | [`HybridParser`] |
 //! | know why | [`LaconicQuery::contributions`], `Query::explain` |
 //! | be sure | [`exhaustive_top_k`], [`check()`] |
 //!
@@ -63,6 +64,7 @@ mod field;
 mod fusion;
 mod identity;
 mod index;
+mod parser;
 mod postings;
 mod quantizer;
 mod query;
@@ -80,6 +82,7 @@ pub use field::{LaconicField, text_options};
 pub use fusion::{DEFAULT_RANK_CONSTANT, FusedHit, Fusion, FusionPart, RankedList, complete_lists};
 pub use identity::{Identity, ModelIdentity};
 pub use index::{create_in_dir, open_in_dir, register};
+pub use parser::{HybridParser, ParsedQuery};
 pub use quantizer::{ImpactQuantizer, QuantizationLoss};
 pub use query::{
     Approximation, Bm25, Bm25Query, HybridQuery, LaconicQuery, LaconicTopK, SearchWork, SumQuery,

@@ -78,6 +78,12 @@ impl Scratch {
         Outcome::new(arguments, self.command(arguments).output().unwrap())
     }
 
+    /// As [`laconic`](Scratch::laconic), in a locale.
+    pub fn laconic_in(&self, locale: &str, arguments: &str) -> Outcome {
+        let mut command = self.command(arguments);
+        Outcome::new(arguments, command.env("LC_ALL", locale).output().unwrap())
+    }
+
     /// As [`laconic`](Scratch::laconic), with `input` on standard input.
     pub fn laconic_fed(&self, input: &[u8], arguments: &str) -> Outcome {
         let mut command = self.command(arguments);

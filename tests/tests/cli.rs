@@ -234,20 +234,24 @@ fn an_explanation_adds_up_to_the_score() {
         .laconic(&format!("{search} --json"))
         .succeeds()
         .json_lines();
-    assert_eq!(
-        json[0]["hits"][0]["explanation"],
-        json!([
-            {"term": "bone", "impact": 16, "document_weight": 2.0, "query_weight": 0.5,
-             "contribution": 1.0, "share": 0.5},
-            {"term": "density", "impact": 8, "document_weight": 1.0, "query_weight": 1.0,
-             "contribution": 1.0, "share": 0.5},
-        ])
-    );
+    let term = |term: &str, impact: u8, document_weight: f64, query_weight: f64| {
+        json!({"term": term, "readable": term, "impact": impact,
+               "document_weight": document_weight, "query_weight": query_weight,
+               "contribution": 1.0, "share": 0.5,
+               "expansion": {"document": null, "query": null},
+               "source": {"document": null, "query": null}})
+    };
+    let first = &json[0]["hits"][0]["explanation"];
+    let terms = [term("bone", 16, 2.0, 0.5), term("density", 8, 1.0, 1.0)];
+    assert_eq!(first["learned"], json!({"score": 2.0, "terms": terms}));
+    assert_eq!(first["tantivy"][0]["value"], 2.0);
+    assert_eq!(first["tantivy"][0]["details"].as_array().unwrap().len(), 2);
+    assert_eq!((&first["snippets"], first.get("bm25")), (&json!([]), None));
     for line in json {
         for hit in line["hits"].as_array().unwrap() {
             let sum = |key: &str| -> f64 {
-                let parts = hit["explanation"].as_array().unwrap().iter();
-                parts.map(|part| part[key].as_f64().unwrap()).sum()
+                let parts = hit["explanation"]["learned"]["terms"].as_array().unwrap();
+                parts.iter().map(|part| part[key].as_f64().unwrap()).sum()
             };
             assert!(
                 (sum("contribution") - hit["score"].as_f64().unwrap()).abs() < 1e-5,
@@ -256,14 +260,152 @@ fn an_explanation_adds_up_to_the_score() {
             assert!((sum("share") - 1.0).abs() < 1e-5, "{hit}");
         }
     }
-    let text = scratch.laconic(search).succeeds().stdout;
-    assert!(text.contains(" 50.0 %  bone                 impact  16 (weight 2.000) × 0.500"));
     let plain = scratch.laconic("search --index idx --query-vectors queries.jsonl --json");
     assert!(
         plain.json_lines()[0]["hits"][0]
             .get("explanation")
             .is_none()
     );
+}
+
+#[test]
+fn an_explanation_is_a_chart_in_the_characters_of_the_locale() {
+    let scratch = three_documents();
+    let search = "search --index idx --query-vectors queries.jsonl --explain";
+    let chart = scratch
+        .laconic_in("C.UTF-8", search)
+        .succeeds()
+        .silently()
+        .stdout;
+    let expected = "       learned-sparse 2.0000, sum of impact (weight) × query weight\n        \
+                    50.0 % █████████ bone                16 (2.000) × 0.500 = 1.0000\n        \
+                    50.0 % █████████ density              8 (1.000) × 1.000 = 1.0000\n";
+    assert!(chart.contains(expected), "{chart}");
+    assert!(chart.contains("is unknown without the encoder"), "{chart}");
+    assert!(
+        chart.lines().all(|line| line.chars().count() <= 100),
+        "{chart}"
+    );
+    let ascii = scratch.laconic_in("C", search).succeeds().silently().stdout;
+    assert!(ascii.contains("50.0 % ######### bone  "), "{ascii}");
+    assert!(ascii.is_ascii(), "{ascii}");
+}
+
+#[test]
+fn bm25_is_explained_by_its_clauses_with_the_words_in_the_text() {
+    let scratch = three_documents();
+    let search = "search --index idx --mode bm25 --explain 'Density of bone, density'";
+    let json = scratch
+        .laconic(&format!("{search} --json"))
+        .succeeds()
+        .json();
+    let hit = &json["hits"][0];
+    let explanation = &hit["explanation"];
+    assert_eq!(
+        (hit["_id"].as_str(), explanation.get("learned")),
+        (Some("a"), None)
+    );
+    let clauses = explanation["bm25"]["clauses"].as_array().unwrap();
+    let names: Vec<_> = clauses
+        .iter()
+        .map(|clause| clause["clause"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["text:bone", "text:density"]);
+    assert_eq!(
+        (&clauses[0]["boost"], &clauses[1]["boost"]),
+        (&json!(1.0), &json!(2.0))
+    );
+    let score = hit["score"].as_f64().unwrap();
+    let sum: f64 = clauses
+        .iter()
+        .map(|clause| clause["score"].as_f64().unwrap())
+        .sum();
+    assert!((sum - score).abs() < 1e-5 && explanation["bm25"]["score"] == hit["score"]);
+    let tree = &explanation["tantivy"][0];
+    assert_eq!(tree["value"], hit["score"]);
+    assert!(tree.to_string().contains("idf"), "{tree}");
+    assert_eq!(
+        explanation["snippets"],
+        json!([{"part": "title", "text": "Bone density", "bytes": [0, 12],
+                "highlighted": [[0, 4], [5, 12]]}])
+    );
+    let text = scratch
+        .laconic_in("C.UTF-8", search)
+        .succeeds()
+        .silently()
+        .stdout;
+    assert!(
+        text.contains("       title: Bone density\n       BM25 "),
+        "{text}"
+    );
+    assert!(text.contains(" (× 2)\n"), "{text}");
+    assert!(
+        !text.contains('\u{1b}') && !text.contains("**") && !text.contains("<b>"),
+        "{text}"
+    );
+}
+
+/// With the encoder at hand: which terms the texts do not have, and where weights come from.
+#[test]
+fn expansions_and_source_words_are_told_with_the_encoder() {
+    let scratch = scratch!();
+    scratch.write_checkpoint("ck", 0);
+    scratch.write("docs.jsonl", scifact_docs(60));
+    scratch
+        .laconic("index --index idx --docs docs.jsonl --model ck")
+        .succeeds();
+    let search = "search --index idx --model ck --explain -k 3 'gene expression of the liver'";
+    let json = scratch
+        .laconic(&format!("{search} --json"))
+        .succeeds()
+        .json();
+    let (mut n_from_own_word, mut n_expansions) = (0, 0);
+    for hit in json["hits"].as_array().unwrap() {
+        for term in hit["explanation"]["learned"]["terms"].as_array().unwrap() {
+            let readable = term["readable"].as_str().unwrap().trim_start_matches('▁');
+            for side in ["document", "query"] {
+                let is_expansion = term["expansion"][side].as_bool().unwrap();
+                n_expansions += usize::from(is_expansion);
+                let source = &term["source"][side];
+                let text = match source["part"].as_str().unwrap() {
+                    "title" => hit["title"].as_str().unwrap(),
+                    "body" => hit["text"].as_str().unwrap(),
+                    "query" => json["query"].as_str().unwrap(),
+                    _ => {
+                        assert!(source["word"].is_null() && source["bytes"].is_null());
+                        continue;
+                    }
+                };
+                let place = |idx: usize| source["bytes"][idx].as_u64().unwrap();
+                let place = usize::try_from(place(0)).unwrap()..usize::try_from(place(1)).unwrap();
+                let token = &text[place.clone()];
+                assert!(source["word"].as_str().unwrap().contains(token), "{term}");
+                let n_before = u64::try_from(text[..place.start].chars().count()).unwrap();
+                assert_eq!(source["chars"][0], n_before);
+                // The checkpoint weighs each position's own token most.
+                n_from_own_word += usize::from(!is_expansion && token == readable);
+            }
+        }
+    }
+    assert!(
+        n_from_own_word > 10 && n_expansions > 10,
+        "{n_from_own_word} {n_expansions}"
+    );
+    let text = scratch
+        .laconic_in("C.UTF-8", search)
+        .succeeds()
+        .silently()
+        .stdout;
+    assert!(
+        text.contains("document: `liver` (body)") || text.contains("document: `liver` (title)"),
+        "{text}"
+    );
+    assert!(
+        text.contains("query: `liver` (query)")
+            && text.contains("expansions, terms that a text itself"),
+        "{text}"
+    );
+    assert!(text.contains(" more, which --json lists"), "{text}");
 }
 
 #[test]

@@ -11,11 +11,12 @@ use laconic_model::Encoder;
 use laconic_tantivy::{Approximation, Identity, ImpactQuantizer};
 
 use super::Global;
-use super::search::{explain_hit, print_hit};
+use super::search::print_hit;
 use crate::collection::{DEFAULT_LINE_LIMIT, LineReader};
 use crate::corpus::Corpus;
 use crate::encoding;
 use crate::eval::{Metrics, Qrels, evaluate};
+use crate::explain::{Explainer, Shown, Sides, Style, legend};
 use crate::hybrid::Hybrid;
 use crate::indexing::{IndexJob, IndexReport, SegmentOptions, VectorSource, open_or_create};
 use crate::retrieval::{Mode, Question, Retriever, read_queries};
@@ -186,6 +187,11 @@ fn print_queries(
             print_answers(&retriever(corpus, encoder, mode)?, question, qrels)?;
         }
     }
+    let knows = Sides {
+        document: true,
+        query: true,
+    };
+    print(format_args!("\n{}", legend(knows)))?;
     Ok(())
 }
 
@@ -200,7 +206,12 @@ fn print_answers(retriever: &Retriever<'_>, question: &Question, qrels: &Qrels) 
             print("       ✓ judged relevant")?;
         }
         if retriever.mode == Mode::Sparse && rank == 1 {
-            explain_hit(retriever, question, hit, 5)?;
+            let explanation = Explainer::of(retriever, question)?.explain(hit)?;
+            print(
+                explanation
+                    .to_text(&Style::of_stdout(), Shown(5))
+                    .trim_end(),
+            )?;
         }
     }
     Ok(())

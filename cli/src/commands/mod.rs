@@ -5,7 +5,6 @@ mod check;
 mod demo;
 mod encode;
 mod eval;
-mod explain_fusion;
 mod hybrid_options;
 mod index;
 mod info;

@@ -4,16 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use laconic_tantivy::{Approximation, TermContribution};
+use laconic_tantivy::Approximation;
 use serde_json::{Value, json};
-use tantivy::query::Query;
 
 use super::Global;
-use super::explain_fusion::{fusion_json, print_fusion};
 use super::options::QueryOptions;
 use super::page_options::{PageOptions, last_place};
 use crate::corpus::{Corpus, Found};
-use crate::retrieval::{Mode, Question, Retriever, Verification};
+use crate::explain::{Explainer, Shown, Style, legend};
+use crate::retrieval::{Question, Retriever, Verification};
 use crate::terminal::{Ending, UsageError, note, print, print_json};
 
 /// Search an index by learned-sparse vectors, by BM25, or by both
@@ -37,14 +36,30 @@ pub(crate) struct Search {
     /// The query as text
     #[arg(value_name = "QUERY", conflicts_with_all = ["queries", "query_vectors"])]
     query: Option<String>,
+    /// Take the query as plain words, with no syntax
+    ///
+    /// In hybrid mode a typed query may say more than words: +must -not "a phrase" title:word
+    /// word^2 year:[2019 TO *] (a AND b). That acts on BM25 and as a filter, while the free words
+    /// go to the encoder. Queries of files are always plain.
+    #[arg(long)]
+    plain: bool,
     /// Number of hits
     #[arg(long, short, default_value_t = 10)]
     k: usize,
     /// How to print hits
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-    /// Show how each score came about: which terms made it, and what each side of a hybrid
-    /// search adds
+    /// Show how each score came about: which terms made it, which words they come from, and
+    /// what each side of a hybrid search adds
+    ///
+    /// Below each hit: the best piece of title and text with the words of the query (bold on a
+    /// terminal), then what the score is made of, largest first, each with its share as a bar. A
+    /// learned term is shown with its impact (and the weight that stands for), the query's weight
+    /// and the product; `▁` is the space it begins with. With --model, `+d` marks expansions,
+    /// terms that are none of the document's own tokens, `+q` those of the query, and the words
+    /// are named that put the weights there: the document is encoded anew, which takes its time.
+    /// For BM25, each clause is shown with its score. --json has all terms under stable keys, and
+    /// Tantivy's own explanation.
     #[arg(long)]
     explain: bool,
     /// Compare with exhaustive search, and tell on stderr how much was skipped
@@ -59,6 +74,9 @@ pub(crate) struct Search {
     #[command(flatten)]
     paging: PageOptions,
 }
+
+/// Terms of a document that people are shown; `--json` lists all.
+const SHOWN: Shown = Shown(12);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -140,6 +158,7 @@ impl Search {
                 id: "1".to_owned(),
                 text,
                 vector: None,
+                has_syntax: !self.plain,
             }]);
         }
         if self.options.queries.is_none() && self.options.query_vectors.is_none() {
@@ -167,20 +186,19 @@ impl Search {
             let text = question.text.as_deref().unwrap_or("(vector)");
             print(format_args!("# {}: {text}", question.id))?;
         }
+        let explainer = self.explainer(retriever, question)?;
+        let style = Style::of_stdout();
+        let mut knows = None;
         for (rank, hit) in (self.paging.first_rank()..).zip(found) {
             print_hit(retriever, rank, hit)?;
-            match (self.explain, retriever.mode) {
-                (true, Mode::Sparse) => explain_hit(retriever, question, hit, usize::MAX)?,
-                (true, Mode::Bm25) => print(bm25_explanation(retriever, question, hit)?)?,
-                (true, Mode::Hybrid) => {
-                    print_fusion(hit)?;
-                    explain_hit(retriever, question, hit, usize::MAX)?;
-                    if is_bm25_match(hit) {
-                        print(bm25_explanation(retriever, question, hit)?)?;
-                    }
-                }
-                (false, _) => {}
+            if let Some(explainer) = &explainer {
+                let explanation = explainer.explain(hit)?;
+                print(explanation.to_text(&style, SHOWN).trim_end())?;
+                knows = knows.or(explanation.learned.map(|part| part.knows));
             }
+        }
+        if let Some(knows) = knows {
+            print(legend(knows))?;
         }
         if found.is_empty() {
             print("nothing found")?;
@@ -193,12 +211,22 @@ impl Search {
         }
     }
 
+    fn explainer<'a>(
+        &self,
+        retriever: &'a Retriever<'_>,
+        question: &Question,
+    ) -> Result<Option<Explainer<'a>>> {
+        let explainer = || Explainer::of(retriever, question);
+        self.explain.then(explainer).transpose()
+    }
+
     fn print_json(
         &self,
         retriever: &Retriever<'_>,
         question: &Question,
         found: &[Found],
     ) -> Result<()> {
+        let explainer = self.explainer(retriever, question)?;
         let hits = (self.paging.first_rank()..)
             .zip(found)
             .map(|(rank, hit)| -> Result<Value> {
@@ -209,8 +237,8 @@ impl Search {
                     "rank": rank, "_id": hit.id, "score": hit.score,
                     "title": stored.title, "text": stored.text,
                 });
-                if self.explain {
-                    value["explanation"] = explanation_json(retriever, question, hit)?;
+                if let Some(explainer) = &explainer {
+                    value["explanation"] = explainer.explain(hit)?.to_json()?;
                 }
                 Ok(value)
             });
@@ -231,68 +259,6 @@ impl Search {
         }
         Ok(())
     }
-}
-
-/// Prints the `n_terms` terms that add most to a hit's score.
-pub(crate) fn explain_hit(
-    retriever: &Retriever<'_>,
-    question: &Question,
-    hit: &Found,
-    n_terms: usize,
-) -> Result<()> {
-    for part in contributions(retriever, question, hit)?
-        .iter()
-        .take(n_terms)
-    {
-        print(format_args!("       {}", ContributionLine(part)))?;
-    }
-    Ok(())
-}
-
-fn explanation_json(retriever: &Retriever<'_>, question: &Question, hit: &Found) -> Result<Value> {
-    match retriever.mode {
-        Mode::Sparse => Ok(contributions(retriever, question, hit)?
-            .iter()
-            .map(contribution_json)
-            .collect()),
-        Mode::Bm25 => Ok(serde_json::from_str(&bm25_explanation(
-            retriever, question, hit,
-        )?)?),
-        Mode::Hybrid => {
-            let terms = contributions(retriever, question, hit)?;
-            let bm25 = match is_bm25_match(hit) {
-                true => serde_json::from_str(&bm25_explanation(retriever, question, hit)?)?,
-                false => Value::Null,
-            };
-            Ok(json!({
-                "fusion": fusion_json(hit),
-                "sparse": terms.iter().map(contribution_json).collect::<Value>(),
-                "bm25": bm25,
-            }))
-        }
-    }
-}
-
-/// True if BM25 scored the hit of a hybrid search. Tantivy refuses to explain what does not match.
-fn is_bm25_match(hit: &Found) -> bool {
-    hit.parts.last().is_some_and(|part| part.score.is_some())
-}
-
-/// Tantivy's own account of a BM25 score, as JSON.
-fn bm25_explanation(retriever: &Retriever<'_>, question: &Question, hit: &Found) -> Result<String> {
-    let query = retriever.bm25_query(question)?;
-    Ok(query
-        .explain(&retriever.searcher, hit.address)?
-        .to_pretty_json())
-}
-
-fn contributions(
-    retriever: &Retriever<'_>,
-    question: &Question,
-    hit: &Found,
-) -> Result<Vec<TermContribution>> {
-    let query = retriever.sparse_query(question)?;
-    Ok(query.contributions(&retriever.searcher, hit.address)?)
 }
 
 pub(crate) fn print_hit(retriever: &Retriever<'_>, rank: usize, hit: &Found) -> Result<()> {
@@ -324,33 +290,4 @@ fn one_line(text: &str, max_chars: usize) -> String {
         line.push('…');
     }
     line
-}
-
-struct ContributionLine<'a>(&'a TermContribution);
-
-impl std::fmt::Display for ContributionLine<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let part = self.0;
-        write!(
-            f,
-            "{:>5.1} %  {:<20} impact {:>3} (weight {:.3}) × {:.3} = {:.4}",
-            100.0 * part.share,
-            one_line(&part.term, 20),
-            part.impact,
-            part.document_weight,
-            part.query_weight,
-            part.contribution
-        )
-    }
-}
-
-fn contribution_json(part: &TermContribution) -> Value {
-    json!({
-        "term": part.term,
-        "impact": part.impact,
-        "document_weight": part.document_weight,
-        "query_weight": part.query_weight,
-        "contribution": part.contribution,
-        "share": part.share,
-    })
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Global;
 use super::hybrid_options::FusionName;
 use crate::eval::Qrels;
-use crate::hybrid::Sides;
+use crate::hybrid::AskedSides;
 use crate::retrieval::{Question, Retriever};
 use crate::terminal::{UsageError, print, print_json, progress};
 use crate::tuning::{Estimate, JudgedCandidates, TuneReport, TuneSettings, TunedFusion, tune};
@@ -134,7 +134,7 @@ fn candidates(
     exclude_self: bool,
 ) -> Result<JudgedCandidates> {
     let excluded = exclude_self.then_some(question.id.as_str());
-    let sides = Sides::of(retriever, question)?;
+    let sides = AskedSides::of(retriever, question)?;
     let mut lists = sides.retrieve(retriever, n_candidates(retriever), excluded)?;
     sides.complete(&retriever.searcher, &mut lists)?;
     let judgments = qrels.judgments(&question.id).cloned().unwrap_or_default();

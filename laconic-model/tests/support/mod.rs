@@ -245,8 +245,16 @@ pub(crate) fn with_header(header: &[u8], data: impl IntoIterator<Item = u8>) -> 
     file
 }
 
-/// Term weights of one text by the definition, in f64, position by position.
+/// Term weights of one text by the definition, in f64.
 pub(crate) fn reference(checkpoint: &Checkpoint, ids: &[u32]) -> Vec<f64> {
+    let logits = logits(checkpoint, ids);
+    let max = |id: usize| logits.iter().map(|row| row[id]).fold(f64::MIN, f64::max);
+    let n_tokens = logits.first().map_or(0, Vec::len);
+    (0..n_tokens).map(|id| max(id).max(0.0).ln_1p()).collect()
+}
+
+/// Logits of one text by the definition, in f64, position by position.
+pub(crate) fn logits(checkpoint: &Checkpoint, ids: &[u32]) -> Vec<Vec<f64>> {
     let model = Reference(checkpoint);
     let embedding =
         |id: &u32| model.row("model.embed_tokens.weight", usize::try_from(*id).unwrap());
@@ -275,21 +283,10 @@ pub(crate) fn reference(checkpoint: &Checkpoint, ids: &[u32]) -> Vec<f64> {
     } else {
         "model.embed_tokens.weight"
     };
-    let logits: Vec<Vec<f64>> = model
+    model
         .norm(&x, "model.norm.weight")
         .iter()
         .map(|x| model.linear(x, head))
-        .collect();
-    let vocab = checkpoint.tensors[head].shape[0];
-    (0..vocab)
-        .map(|id| {
-            logits
-                .iter()
-                .map(|row| row[id])
-                .fold(f64::MIN, f64::max)
-                .max(0.0)
-                .ln_1p()
-        })
         .collect()
 }
 

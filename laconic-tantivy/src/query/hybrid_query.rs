@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tantivy::Term;
-use tantivy::query::{EnableScoring, Query, Weight};
+use tantivy::query::{BooleanQuery, EnableScoring, Query, Weight};
 
 use super::bm25_query::check_factor;
 use super::sum_query::{Parts, SumQuery};
@@ -101,11 +101,31 @@ impl HybridQuery {
         Ok(self)
     }
 
-    /// Only documents that match `query`, in the place of an earlier filter. Its scores are not
-    /// used, and it alone matches nothing.
+    /// Multiplies the weights of all parts.
+    ///
+    /// # Errors
+    /// As [`learned`](HybridQuery::learned).
+    pub fn scaled(mut self, factor: f32) -> Result<HybridQuery, Error> {
+        check_factor(factor, || "a factor of weights".to_owned())?;
+        let weights = self.learned.iter_mut().map(|(_, weight)| weight);
+        let weights = weights.chain(self.words.iter_mut().map(|(_, weight)| weight));
+        for weight in weights.chain(self.clauses.iter_mut().map(|(_, weight)| weight)) {
+            *weight *= factor;
+        }
+        self.learned = self.learned.filter(|(_, weight)| *weight > 0.0);
+        self.words.retain(|(_, weight)| *weight > 0.0);
+        self.clauses.retain(|(_, weight)| *weight > 0.0);
+        Ok(self)
+    }
+
+    /// Only documents that match `query` too, and earlier filters. Its scores are not used, and it
+    /// alone matches nothing.
     #[must_use]
     pub fn filter(mut self, query: Box<dyn Query>) -> HybridQuery {
-        self.filter = Some(Arc::from(query));
+        self.filter = Some(match self.filter {
+            None => Arc::from(query),
+            Some(earlier) => Arc::new(BooleanQuery::intersection(vec![earlier.box_clone(), query])),
+        });
         self
     }
 }

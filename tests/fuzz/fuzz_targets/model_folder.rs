@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Unstructured};
 use laconic_fixtures::checkpoint::{Dtype, TOKENIZER_JSON, TinyCheckpoint};
-use laconic_model::{Encoder, Encoding, LoadOptions, Text};
+use laconic_model::{Encoder, Encoding, LoadOptions, Part, Source, Text};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
@@ -40,9 +40,32 @@ fuzz_target!(|input: &[u8]| {
 fn check(encoder: &Encoder) {
     for text in [Text::Query("a b"), Text::titled("", "<|end_of_text|> é1")] {
         match encoder.encode(text) {
-            Ok(encoding) => check_encoding(encoder, &encoding),
+            Ok(encoding) => {
+                check_encoding(encoder, &encoding);
+                check_attribution(encoder, text, &encoding);
+            }
             Err(error) => assert!(!error.to_string().is_empty()),
         }
+    }
+}
+
+/// The same encoding, and places that can be cut out of the text.
+fn check_attribution(encoder: &Encoder, text: Text<'_>, encoding: &Encoding) {
+    let found = encoder
+        .encode_with_attribution(text)
+        .expect("it was encoded before");
+    assert_eq!(&found.encoding, encoding);
+    for term in found.terms() {
+        let Source::Text(span) = term.source else {
+            continue;
+        };
+        let string = match text {
+            Text::Query(query) => query,
+            Text::Document { title, .. } if span.part == Part::Title => title.expect("a title"),
+            Text::Document { body, .. } => body,
+        };
+        assert!(!string[span.bytes.clone()].is_empty());
+        assert!(!string[span.word.clone()].is_empty());
     }
 }
 

@@ -89,6 +89,19 @@ def identity():
         write("identity", name, text)
 
 
+def hybrid_query():
+    for name, text in {
+        "plain": "what's C++ (2017), 5\" wide - or \u00fcber f(x)?",
+        "signs": '+a -"b a"~2 NOT c title:"a b"^2.5 (a b^3)^0.5 "a b"*',
+        "operators": "a AND (b OR NOT c) OR -id:b title:(+a -b) year:1 OR *",
+        "filters": "year:[1 TO *] year:>=0 id: IN [a 'b'] part:/a/b extra.x:1 extra.z:* ratio:0.5",
+        "further": "x:[0 TO 2] z: IN [a] when:2021-05-04T00:00:00Z",
+        "escapes": r'a\:b \+c \(d "AND \" e" \\',
+        "mistakes": "year:[1 2] sparse:a (",
+    }.items():
+        write("hybrid_query", name, text)
+
+
 def several(items):
     """A list as `arbitrary` reads it."""
     return b"".join(b"\1" + item for item in items) + b"\0"
@@ -173,8 +186,9 @@ def model_folder():
 
 
 for target in ["documents", "queries", "vectors", "qrels_run", "vector_json", "identity", "search",
-               "model_folder"]:
+               "model_folder", "hybrid_query"]:
     shutil.rmtree(ROOT / target, ignore_errors=True)
     (ROOT / target).mkdir()
-for make in [collections, qrels_run, vector_json, identity, search, model_folder]:
+for make in [collections, qrels_run, vector_json, identity, search, model_folder,
+             hybrid_query]:
     make()
