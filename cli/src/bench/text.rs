@@ -146,6 +146,7 @@ impl Random {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tantivy::schema::Value;
 
     #[test]
     fn texts_have_the_words_of_their_queries_and_tags_their_share() {
@@ -155,7 +156,8 @@ mod tests {
         let (mut tagged, n) = (0, 4000);
         for number in 0..n {
             let document = fields.document(&vector, number);
-            let text = format!("{document:?}");
+            let text = document.get_first(fields.text);
+            let text = text.and_then(|text| text.as_str()).unwrap();
             assert!(
                 text.contains(&word("a")) && text.contains(&word("b")),
                 "{text}"

@@ -13,6 +13,10 @@ use crate::postings::{Cursor, FieldReader, PostingList};
 /// search; others are asked about the documents that would get into the result.
 const SELECTIVE: u32 = 8;
 
+/// A filter that was begun anew so many times, since its documents do not come in order, is read
+/// in whole.
+const MAX_BEGUN: u32 = 16;
+
 /// The filter of a query.
 pub(super) struct Filter {
     weight: Box<dyn Weight>,
@@ -280,7 +284,9 @@ impl<'a> Admission<'a> {
     pub(super) fn new(reader: &'a SegmentReader, filter: &'a SegmentFilter<'_>) -> Admission<'a> {
         Admission {
             alive: reader.alive_bitset(),
-            docs_per_admitted: filter.docs_per_passing(reader.max_doc()),
+            docs_per_admitted: filter
+                .docs_per_passing(reader.max_doc())
+                .saturating_mul(reader.max_doc() / reader.num_docs().max(1)),
             filter: match filter {
                 SegmentFilter::None => Check::None,
                 SegmentFilter::Mask(mask) => Check::Mask(mask),
@@ -292,6 +298,8 @@ impl<'a> Admission<'a> {
                     reader,
                     scorer: None,
                     asked: 0,
+                    n_begun: 0,
+                    all: None,
                     error: None,
                 }),
             },
@@ -336,6 +344,9 @@ struct LazyFilter<'a> {
     scorer: Option<Box<dyn Scorer>>,
     /// The scorer stands on the first document that passes from this one on.
     asked: DocId,
+    n_begun: u32,
+    /// All documents, once asking for each took too long.
+    all: Option<Mask>,
     error: Option<TantivyError>,
 }
 
@@ -344,16 +355,26 @@ impl LazyFilter<'_> {
         if self.error.is_some() || doc >= TERMINATED {
             return false;
         }
+        if let Some(all) = &self.all {
+            return all.has(doc);
+        }
         // A scorer does not go back.
-        let scorer = match &mut self.scorer {
-            Some(scorer) if self.asked <= doc => scorer,
-            scorer => match self.filter.scorer(self.reader) {
-                Ok(new) => scorer.insert(new),
+        if self.scorer.is_none() || doc < self.asked {
+            self.n_begun += 1;
+            match self.filter.scorer(self.reader) {
+                Ok(scorer) if self.n_begun > MAX_BEGUN => {
+                    let all = self.all.insert(Mask::of(scorer, self.reader));
+                    return all.has(doc);
+                }
+                Ok(scorer) => self.scorer = Some(scorer),
                 Err(error) => {
                     self.error = Some(error);
                     return false;
                 }
-            },
+            }
+        }
+        let Some(scorer) = &mut self.scorer else {
+            return false;
         };
         self.asked = doc;
         let at = match scorer.doc() {

@@ -223,7 +223,9 @@ mod tests {
             let worst = fixed.query_weights.iter().map(|&w| u64::from(w)).sum::<u64>()
                 * u64::from(quantizer.max_impact());
             let others = max_score * f64::from(fixed.score_of().one());
-            prop_assert!(worst + others as u64 <= u64::from(MAX_SUM));
+            #[expect(clippy::cast_precision_loss, reason = "sums below 2^53")]
+            let worst = worst as f64;
+            prop_assert!(worst + others <= f64::from(MAX_SUM));
             let one = 2f64.powf(f64::from(bits_of(&fixed, quantizer)));
             for ((_, weight), &code) in vector.iter().zip(&fixed.query_weights) {
                 let value = f64::from(code) / one;
