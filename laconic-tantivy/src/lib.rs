@@ -14,6 +14,9 @@
 //! | create or open an index | [`create_in_dir`], [`open_in_dir`], or [`register`] on your own |
 //! | add documents | [`BulkWriter`]; or your `IndexWriter` with [`SparseVector::to_json`] as text |
 //! | search | [`LaconicQuery`], alone or in a `BooleanQuery`, with any collector |
+//! | search by BM25 with your k1 and b | [`Bm25Query`] |
+//! | search by both, filtered | [`HybridQuery`] |
+//! | be fast, and page | [`LaconicTopK`] |
 //! | make one ranking of several | [`Fusion`], [`RankedList`], [`complete_lists`] |
 //! | read a query for BM25 and encoder at once | [`HybridParser`] |
 //! | know why | [`LaconicQuery::contributions`], `Query::explain` |
@@ -73,6 +76,11 @@ mod stats;
 mod tokenizer;
 mod vector;
 mod vector_json;
+
+/// Compiles and runs the example of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/add-hybrid-search.md")]
+struct AddHybridSearch;
 
 pub use bounds::BoundsPlugin;
 pub use bulk::{BulkTotals, BulkWriter, MIN_MEMORY_BUDGET};

@@ -5,13 +5,13 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use laconic_tantivy::{
-    Approximation, Bm25Query, HybridQuery, LaconicField, LaconicQuery, LaconicTopK, SparseVector,
-    SumQuery, TopHits,
+    Approximation, Bm25Query, FusedHit, Fusion, HybridQuery, LaconicField, LaconicQuery,
+    LaconicTopK, RankedList, SparseVector, SumQuery, TopHits,
 };
 use tantivy::collector::TopDocs;
 use tantivy::query::{BooleanQuery, BoostQuery, Occur, Query, TermQuery};
 use tantivy::schema::IndexRecordOption;
-use tantivy::{Searcher, Term};
+use tantivy::{DocAddress, Score, Searcher, Term};
 
 use super::plain::PlainQuery;
 use super::text::{TAGS, TextFields};
@@ -32,6 +32,7 @@ pub(crate) enum Method {
     HybridExhaustive,
     HybridParts,
     HybridBoolean,
+    HybridRrf,
     /// By the place of the tag among the selectivities.
     Filtered(usize),
     HybridFiltered(usize),
@@ -51,7 +52,7 @@ pub(crate) enum Scores {
 
 impl Method {
     /// All but the approximate ones, which have parameters.
-    pub(crate) const NAMED: [Method; 20] = [
+    pub(crate) const NAMED: [Method; 21] = [
         Method::Laconic,
         Method::Exhaustive,
         Method::TopDocs,
@@ -64,6 +65,7 @@ impl Method {
         Method::HybridExhaustive,
         Method::HybridParts,
         Method::HybridBoolean,
+        Method::HybridRrf,
         Method::Filtered(0),
         Method::Filtered(1),
         Method::Filtered(2),
@@ -151,6 +153,11 @@ impl Method {
                 let words = laconic.search(searcher, &text.bm25)?;
                 std::hint::black_box(words);
                 return Ok(laconic.search(searcher, &question.laconic)?);
+            }
+            Method::HybridRrf => {
+                let both: [&dyn SumQuery; 2] = [&question.laconic, &text.bm25];
+                let hits = fuse(both, searcher, k)?;
+                return Ok(without_work(hits));
             }
             Method::TantivyBm25 => &text.boolean,
             Method::HybridBoolean => &text.hybrid_boolean,
@@ -254,6 +261,27 @@ impl TextQuestion {
     }
 }
 
+/// Both searches, ten candidates for every hit, and reciprocal rank fusion.
+fn fuse(
+    queries: [&dyn SumQuery; 2],
+    searcher: &Searcher,
+    k: usize,
+) -> Result<Vec<(Score, DocAddress)>> {
+    let candidates = LaconicTopK::new(k.saturating_mul(10).max(100));
+    let mut lists = Vec::with_capacity(2);
+    for (name, query) in ["sparse", "bm25"].into_iter().zip(queries) {
+        let hits = candidates.search(searcher, query)?.hits.into_iter();
+        lists.push(RankedList::new(
+            name,
+            hits.map(|(score, address)| (address, score)),
+        )?);
+    }
+    let fused = Fusion::RECIPROCAL_RANK.fuse(&lists, k)?.into_iter();
+    #[expect(clippy::cast_possible_truncation, reason = "scores are of 32 bits")]
+    let hit = |hit: FusedHit<DocAddress>| (hit.score as Score, hit.id);
+    Ok(fused.map(hit).collect())
+}
+
 fn optional_terms(terms: &[Term]) -> BooleanQuery {
     let clause = |term: &Term| -> Box<dyn Query> {
         Box::new(TermQuery::new(term.clone(), IndexRecordOption::WithFreqs))
@@ -287,6 +315,7 @@ impl Display for Method {
             Method::HybridExhaustive => return f.write_str("hybrid-exhaustive"),
             Method::HybridParts => return f.write_str("hybrid-parts"),
             Method::HybridBoolean => return f.write_str("hybrid-boolean"),
+            Method::HybridRrf => return f.write_str("hybrid-rrf"),
             Method::Filtered(tag) => return write!(f, "filter={}", TAGS[*tag].0),
             Method::HybridFiltered(tag) => return write!(f, "hybrid-filter={}", TAGS[*tag].0),
             Method::Approximate(approximation) => approximation,

@@ -43,6 +43,7 @@ Methods that give documents and queries words, made from their vectors:
   bm25, tantivy-bm25            Bm25Query with LaconicTopK; BooleanQuery with TopDocs
   hybrid, hybrid-exhaustive     HybridQuery: vectors and words in one pass
   hybrid-parts                  its two parts searched one after the other, each pruned
+  hybrid-rrf                    both searched for ten times as many hits, and fused by rank
   hybrid-boolean                both in a BooleanQuery with TopDocs
   filter=50, =10, =1, =0.1      laconic among so many percent of the documents
   hybrid-filter=50, …           hybrid likewise
