@@ -134,33 +134,35 @@ fn is_selective(n_docs: u32, reader: &SegmentReader) -> bool {
 /// The live documents that pass a filter, a word of bits for every block of 64 documents.
 pub(super) struct Mask {
     blocks: Vec<u64>,
-    /// How many there are in front of each block.
-    ranks: Vec<u32>,
-    n_docs: u32,
+    /// Not fewer than there are.
+    max_docs: u32,
 }
 
 impl Mask {
     fn of(mut docs: Box<dyn Scorer>, reader: &SegmentReader) -> Mask {
         let mut blocks = no_blocks(reader);
         let mut buffer = [0; COLLECT_BLOCK_BUFFER_LEN];
+        let mut n_docs = 0;
         loop {
             let n = docs.fill_buffer(&mut buffer);
             for &doc in &buffer[..n] {
                 set(&mut blocks, doc);
+                n_docs += 1;
             }
             if n < buffer.len() {
-                return Mask::of_blocks(blocks, reader);
+                return Mask::of_blocks(blocks, n_docs, reader);
             }
         }
     }
 
     fn of_list(list: PostingList, reader: &SegmentReader) -> Mask {
         let mut blocks = no_blocks(reader);
+        let n_docs = list.doc_freq();
         Cursor::of_impacts(list, u8::MAX).for_each_doc(|doc| set(&mut blocks, doc));
-        Mask::of_blocks(blocks, reader)
+        Mask::of_blocks(blocks, n_docs, reader)
     }
 
-    fn of_blocks(mut blocks: Vec<u64>, reader: &SegmentReader) -> Mask {
+    fn of_blocks(mut blocks: Vec<u64>, max_docs: u32, reader: &SegmentReader) -> Mask {
         if reader.has_deletes() {
             for (first, block) in (0..).step_by(u64::BITS as usize).zip(&mut blocks) {
                 for offset in bits(*block) {
@@ -170,23 +172,12 @@ impl Mask {
                 }
             }
         }
-        let mut n_docs = 0;
-        let ranks = blocks.iter().map(|block| {
-            let rank = n_docs;
-            n_docs += block.count_ones();
-            rank
-        });
-        let ranks = ranks.collect();
-        Mask {
-            blocks,
-            ranks,
-            n_docs,
-        }
+        Mask { blocks, max_docs }
     }
 
-    /// Documents that pass.
-    pub(super) fn n_docs(&self) -> u32 {
-        self.n_docs
+    /// No more documents pass.
+    pub(super) fn max_docs(&self) -> u32 {
+        self.max_docs
     }
 
     /// Those of a block, the lowest bit for its first document.
@@ -195,9 +186,8 @@ impl Mask {
         self.blocks.get(block).copied().unwrap_or(0)
     }
 
-    /// The same as plain blocks of bits.
-    pub(super) fn blocks(&self) -> &[u64] {
-        &self.blocks
+    pub(super) fn n_blocks(&self) -> usize {
+        self.blocks.len()
     }
 
     /// Whether none of some blocks has a document that passes.
@@ -210,15 +200,6 @@ impl Mask {
     #[inline]
     pub(super) fn has(&self, doc: DocId) -> bool {
         self.block((doc / u64::BITS) as usize) >> (doc % u64::BITS) & 1 != 0
-    }
-
-    /// How many documents that pass there are in front of this one.
-    #[inline]
-    pub(super) fn place(&self, doc: DocId) -> usize {
-        let block = (doc / u64::BITS) as usize;
-        let before = self.block(block) & !(u64::MAX << (doc % u64::BITS));
-        let rank = self.ranks.get(block).copied().unwrap_or(self.n_docs);
-        (rank + before.count_ones()) as usize
     }
 
     /// Those of a range, ascending.

@@ -127,7 +127,7 @@ impl<'a> Evaluation<'a> {
         docs: Range<DocId>,
         mode: EvaluationMode,
     ) -> Evaluation<'a> {
-        let is_listed = |mask: &&Mask| mask.n_docs() < place.max_doc / MIN_DOCS_PER_LISTED;
+        let is_listed = |mask: &&Mask| mask.max_docs() < place.max_doc / MIN_DOCS_PER_LISTED;
         if let (Some(mask), false) = (place.mask.filter(is_listed), mode.is_exhaustive()) {
             return Evaluation::Listed(Listed::new(terms, mask, docs));
         }

@@ -48,14 +48,12 @@ struct Candidate {
 }
 
 /// Listed documents that can still get into the result.
-struct Candidates<'a> {
-    mask: &'a Mask,
-    /// Place of the first document in `mask`.
-    first_place: usize,
+struct Candidates {
     /// Ascending.
     left: Vec<Candidate>,
-    /// The same as bits.
+    /// The same as bits, by blocks of 64 documents, and all of them with the place of the first.
     blocks: Vec<u64>,
+    listed: Vec<(u64, u32)>,
     /// By place, of dropped documents too.
     sums: Vec<u32>,
 }
@@ -105,19 +103,22 @@ impl<'a> Listed<'a> {
     }
 }
 
-impl<'a> Candidates<'a> {
-    fn new(mask: &'a Mask, docs: Range<DocId>) -> Candidates<'a> {
-        let first_place = mask.place(docs.start);
-        let listed = (0..).zip(mask.docs(docs));
-        let left: Vec<Candidate> = listed
-            .map(|(place, doc)| Candidate { doc, place })
-            .collect();
+impl Candidates {
+    fn new(mask: &Mask, docs: Range<DocId>) -> Candidates {
+        let mut listed = vec![(0u64, 0u32); mask.n_blocks()];
+        let mut left = Vec::with_capacity(mask.max_docs() as usize);
+        for (place, doc) in (0..).zip(mask.docs(docs)) {
+            left.push(Candidate { doc, place });
+            if let Some((block, first)) = listed.get_mut((doc >> BLOCK_BITS) as usize) {
+                *first = if *block == 0 { place } else { *first };
+                *block |= 1 << (doc % u64::BITS);
+            }
+        }
         Candidates {
-            mask,
-            first_place,
-            blocks: mask.blocks().to_vec(),
             sums: vec![0; left.len()],
             left,
+            blocks: listed.iter().map(|(block, _)| *block).collect(),
+            listed,
         }
     }
 
@@ -141,13 +142,18 @@ impl<'a> Candidates<'a> {
             }
         };
         if doc_freq * cost::POSTING <= n_left * cost::SEEK + n_blocks * cost::BLOCK {
-            let (blocks, mask, first_place) = (&self.blocks, self.mask, self.first_place);
+            let (blocks, listed) = (&self.blocks, &self.listed);
             cursor.for_each_where(
                 |doc| {
                     let block = blocks.get((doc / u64::BITS) as usize);
                     block.copied().unwrap_or(0) >> (doc % u64::BITS) & 1 != 0
                 },
-                |doc, contribution| add(mask.place(doc).wrapping_sub(first_place), contribution),
+                |doc, contribution| {
+                    let listed = listed.get((doc >> BLOCK_BITS) as usize);
+                    let (block, first) = listed.copied().unwrap_or_default();
+                    let before = block & !(u64::MAX << (doc % u64::BITS));
+                    add((first + before.count_ones()) as usize, contribution);
+                },
             );
         } else {
             for candidate in &self.left {
