@@ -415,3 +415,38 @@ proptest! {
         assert_is_the_sum_of_its_parts(&searcher, &parts, &hits);
     }
 }
+
+/// Large enough for everything that starts with size.
+#[test]
+fn large_segments_are_pruned_split_and_exact() {
+    for ordered in [true, false] {
+        let plan = Plan {
+            seed: 11,
+            n_docs: 140_000,
+            n_words: 150,
+            max_len: 12,
+            n_terms: 60,
+            ordered,
+            with_vectors: true,
+            with_bounds: true,
+            n_commits: 1,
+            // The writer's small budget makes several segments.
+            merged: true,
+            deleted: 300,
+        };
+        let rng = &mut Rng(plan.seed);
+        let fields = Fields::new();
+        let index = plan.index(&fields, rng);
+        let searcher = searcher(&index);
+        let mut n_pruned = 0;
+        for _ in 0..8 {
+            let query = plan.query(&fields, rng);
+            for k in [1, 10, 100] {
+                assert_all_ways_agree(&searcher, &query, k);
+            }
+            let work = LaconicTopK::new(10).search(&searcher, &query).unwrap().work;
+            n_pruned += u32::from(work.blocks_evaluated > 0);
+        }
+        assert!(n_pruned > 2, "{n_pruned}");
+    }
+}
