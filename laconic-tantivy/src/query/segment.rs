@@ -5,10 +5,10 @@ use std::ops::Range;
 use tantivy::DocId;
 
 use super::collect::Collect;
-use super::filter::Mask;
+use super::mask::Mask;
 use super::pruned::{Listed, Pruned};
 use super::sweep::Sweep;
-use super::top_k::SearchWork;
+use super::top_hits::SearchWork;
 use crate::bounds::{Row, SUPERBLOCK_BITS};
 use crate::postings::{Contribution, Cursor, PostingList};
 

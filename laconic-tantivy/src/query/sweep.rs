@@ -9,7 +9,7 @@ use tantivy::DocId;
 
 use super::collect::Collect;
 use super::sums::Sums;
-use super::top_k::SearchWork;
+use super::top_hits::SearchWork;
 use crate::postings::Cursor;
 
 /// Documents per window: 128 KiB of accumulators, which fit the second-level cache of every

@@ -1,7 +1,7 @@
 //! [`LaconicTopK`]: the `k` best documents, and what finding them took.
 
 use std::cmp::Reverse;
-use std::ops::{AddAssign, Range};
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU32;
@@ -14,6 +14,7 @@ use super::filter::Admission;
 use super::open_segment::OpenSegment;
 use super::segment::{Evaluation, EvaluationMode};
 use super::sum_query::SumQuery;
+use super::top_hits::{Approximation, SearchWork, TopHits};
 use super::two_step;
 use super::weight::SumWeight;
 use crate::Error;
@@ -60,51 +61,6 @@ pub struct LaconicTopK {
     offset: usize,
     after: Option<(Score, DocAddress)>,
     min_score: Option<Score>,
-}
-
-/// How a search may depart from the exact result, by name. The default departs in nothing.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Approximation {
-    /// Find candidates by so many query terms, those of the largest weights, and score the
-    /// candidates by all terms ("two-step SPLADE", Lassance et al. 2024).
-    pub query_terms: Option<usize>,
-    /// Pass over what cannot beat the threshold by this factor: 1.2 passes over more than 1, which
-    /// is exact. A document that is missed has less than the last score times this factor.
-    pub overestimate: Option<f32>,
-    /// Evaluate about so many documents, the most promising ones. Segments without bounds, and
-    /// indexes of no more documents, are searched exactly.
-    pub max_documents: Option<u64>,
-}
-
-/// What a search did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SearchWork {
-    /// Postings of the query terms in the index.
-    pub postings: u64,
-    /// Postings whose impact was added up.
-    pub postings_scored: u64,
-    /// Blocks of 64 documents of the index.
-    pub blocks: u64,
-    /// Blocks that were evaluated, where bounds were used.
-    pub blocks_evaluated: u64,
-}
-
-/// The result of a search.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct TopHits {
-    /// Best first.
-    pub hits: Vec<(Score, DocAddress)>,
-    /// What finding them took.
-    pub work: SearchWork,
-}
-
-impl AddAssign for SearchWork {
-    fn add_assign(&mut self, other: SearchWork) {
-        self.postings += other.postings;
-        self.postings_scored += other.postings_scored;
-        self.blocks += other.blocks;
-        self.blocks_evaluated += other.blocks_evaluated;
-    }
 }
 
 /// Some documents of a segment, ready to be evaluated.

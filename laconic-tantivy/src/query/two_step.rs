@@ -12,7 +12,8 @@ use super::LaconicQuery;
 use super::filter::Admission;
 use super::segment::EvaluationMode;
 use super::sum_query::Parts;
-use super::top_k::{LaconicTopK, TopHits};
+use super::top_hits::TopHits;
+use super::top_k::LaconicTopK;
 use super::weight::SumWeight;
 use crate::{Error, SparseVector};
 

@@ -14,9 +14,9 @@ use super::scale::Scale;
 use crate::bounds::{BLOCK_BITS, SUPERBLOCK_BITS};
 use crate::postings::Cursor;
 use crate::query::collect::Collect;
-use crate::query::filter::Mask;
+use crate::query::mask::Mask;
 use crate::query::segment::{SegmentTerm, n_postings};
-use crate::query::top_k::SearchWork;
+use crate::query::top_hits::SearchWork;
 
 /// Rough costs in nanoseconds; only their ratios matter.
 mod cost {

@@ -23,11 +23,11 @@ use std::ops::Range;
 use tantivy::DocId;
 
 use super::collect::Collect;
-use super::filter::Mask;
+use super::mask::Mask;
 use super::segment::{Place, SegmentTerm};
 use super::sums::Sums;
 use super::sweep::WINDOW;
-use super::top_k::SearchWork;
+use super::top_hits::SearchWork;
 use crate::bounds::{BLOCK_BITS, SUPERBLOCK_BITS, SUPERBLOCK_LEVELS};
 pub(super) use listed::Listed;
 

@@ -14,7 +14,7 @@ use super::windows::Windows;
 use crate::bounds::SUPERBLOCK_BITS;
 use crate::postings::Cursor;
 use crate::query::collect::max_of;
-use crate::query::filter::Mask;
+use crate::query::mask::Mask;
 use crate::query::segment::{SegmentTerm, n_postings};
 
 /// The terms of a query in a range of superblocks of a segment.
