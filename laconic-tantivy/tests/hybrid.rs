@@ -350,7 +350,7 @@ fn assert_is_the_sum_of_its_parts(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(cases(40)))]
+    #![proptest_config(ProptestConfig::with_cases(cases(100)))]
 
     #[test]
     fn one_pass_equals_scoring_every_part_and_adding(plan in plan()) {

@@ -10,6 +10,9 @@ use super::collect::{Collect, for_each_at_least};
 use super::filter::Admission;
 use super::fixed_point::ScoreOf;
 
+/// Where one in so many documents passes a filter, those that do are looked at one by one.
+const FEW: u32 = 2;
+
 /// A document of the result; larger is better: higher score, then lower address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Hit {
@@ -148,6 +151,17 @@ impl<'a> Best<'a> {
 
     /// Offers the documents whose sums lie between `low` and `high`, both included.
     fn collect_between(&mut self, start: DocId, sums: &[u32], low: u32, high: u32) {
+        let few = self.admission.docs_per_admitted >= FEW;
+        if let Some(mask) = self.admission.mask().filter(|_| few) {
+            let end = start.saturating_add(u32::try_from(sums.len()).unwrap_or(u32::MAX));
+            for doc in mask.docs(start..end) {
+                let sum = sums.get((doc - start) as usize).copied().unwrap_or(0);
+                if sum >= low.max(self.min_sum) && sum <= high {
+                    self.offer(doc, sum);
+                }
+            }
+            return;
+        }
         for_each_at_least(low.max(self.min_sum), start, sums, |doc, sum| {
             if sum <= high && self.admission.admits(doc) {
                 self.offer(doc, sum);
@@ -177,10 +191,11 @@ impl Collect for Best<'_> {
     fn collect(&mut self, start: DocId, sums: &[u32]) {
         self.min_sum = self.min_sum.max(self.shared.load(Relaxed));
         let missing = self.k.saturating_sub(self.hits.len());
-        if self.worst.is_none() && missing > 0 && sums.len() >= 4 * missing {
+        let n_to_offer = missing.saturating_mul(self.admission.docs_per_admitted.max(1) as usize);
+        if self.worst.is_none() && missing > 0 && sums.len() / 4 >= n_to_offer {
             // Filling up with the first documents as they come would collect and drop most of
             // them again.
-            let guess = guess_threshold(sums, missing).max(self.min_sum);
+            let guess = guess_threshold(sums, n_to_offer).max(self.min_sum);
             self.collect_between(start, sums, guess, u32::MAX);
             self.settle();
             if self.min_sum < guess {
@@ -213,10 +228,11 @@ impl Collect for Best<'_> {
     }
 
     fn n_to_offer(&self) -> usize {
-        let docs_per_admitted = self.admission.docs_per_admitted;
-        // A few more: not every so manieth is.
-        match docs_per_admitted {
+        match self.admission.docs_per_admitted {
+            // What a mask does not have is not even offered.
+            _ if self.admission.mask().is_some() => self.k,
             0 | 1 => self.k,
+            // A few more: not every so manieth is.
             n => (self.k + self.k.isqrt()).saturating_mul(n as usize),
         }
     }

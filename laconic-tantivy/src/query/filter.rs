@@ -8,9 +8,12 @@ use tantivy::{DocId, SegmentReader, TERMINATED, TantivyError, Term};
 use super::mask::Mask;
 use crate::postings::{Cursor, FieldReader, PostingList};
 
-/// A filter that lets fewer than one in so many documents pass is read in whole before the
-/// search; others are asked about the documents that would get into the result.
+/// A filter that lets fewer than one in so many documents pass is read in whole before a search by
+/// bounds; others are asked about the documents that would get into the result.
 const SELECTIVE: u32 = 8;
+
+/// Asking for one document takes as long as reading so many that pass.
+const DOCS_PER_ASKED: u64 = 16;
 
 /// A filter that was begun anew so many times, since its documents do not come in order, is read
 /// in whole.
@@ -83,22 +86,25 @@ pub(super) enum SegmentFilter<'r> {
 }
 
 impl<'r> SegmentFilter<'r> {
+    /// `n_asked` documents, about, are going to be asked for in order; `None` for a few in any
+    /// order.
     pub(super) fn open(
         filter: Option<&'r Filter>,
         reader: &'r SegmentReader,
+        n_asked: Option<u64>,
     ) -> tantivy::Result<SegmentFilter<'r>> {
         let Some(filter) = filter else {
             return Ok(SegmentFilter::None);
         };
         if let Some(list) = filter.list(reader)? {
-            return Ok(match is_selective(list.doc_freq(), reader) {
+            return Ok(match is_read_in_whole(list.doc_freq(), n_asked, reader) {
                 true => SegmentFilter::Mask(Mask::of_list(list, reader)),
                 false => SegmentFilter::List(list),
             });
         }
         let docs = filter.scorer(reader)?;
         let n_docs = docs.size_hint();
-        Ok(match is_selective(n_docs, reader) {
+        Ok(match is_read_in_whole(n_docs, n_asked, reader) {
             true => SegmentFilter::Mask(Mask::of(docs, reader)),
             false => SegmentFilter::Lazy {
                 filter,
@@ -108,12 +114,13 @@ impl<'r> SegmentFilter<'r> {
         })
     }
 
-    /// One in how many documents passes, about, among those that are not masked.
-    pub(super) fn docs_per_passing(&self, max_doc: DocId) -> u32 {
+    /// One in how many documents passes, about.
+    fn docs_per_passing(&self, max_doc: DocId) -> u32 {
         let n_docs = match self {
+            SegmentFilter::None => max_doc,
+            SegmentFilter::Mask(mask) => mask.max_docs(),
             SegmentFilter::List(list) => list.doc_freq(),
             SegmentFilter::Lazy { n_docs, .. } => *n_docs,
-            SegmentFilter::None | SegmentFilter::Mask(_) => return 1,
         };
         max_doc.div_ceil(n_docs.max(1)).max(1)
     }
@@ -126,8 +133,12 @@ impl<'r> SegmentFilter<'r> {
     }
 }
 
-fn is_selective(n_docs: u32, reader: &SegmentReader) -> bool {
-    n_docs < reader.max_doc() / SELECTIVE
+/// Whether a filter that `n_docs` documents pass is read in whole.
+fn is_read_in_whole(n_docs: u32, n_asked: Option<u64>, reader: &SegmentReader) -> bool {
+    match n_asked {
+        Some(n_asked) => u64::from(n_docs) < n_asked.saturating_mul(DOCS_PER_ASKED),
+        None => n_docs < reader.max_doc() / SELECTIVE,
+    }
 }
 
 /// Tells which documents of a segment may be in a result: those that are alive and pass the
@@ -142,7 +153,8 @@ pub(super) struct Admission<'a> {
 enum Check<'a> {
     None,
     Mask(&'a Mask),
-    List(Box<Cursor>),
+    /// With the document it was asked for last.
+    List(Box<Cursor>, DocId),
     Lazy(LazyFilter<'a>),
 }
 
@@ -167,7 +179,7 @@ impl<'a> Admission<'a> {
                 SegmentFilter::None => Check::None,
                 SegmentFilter::Mask(mask) => Check::Mask(mask),
                 SegmentFilter::List(list) => {
-                    Check::List(Box::new(Cursor::of_impacts(list.clone(), u8::MAX)))
+                    Check::List(Box::new(Cursor::of_impacts(list.clone(), u8::MAX)), 0)
                 }
                 SegmentFilter::Lazy { filter, reader, .. } => Check::Lazy(LazyFilter {
                     filter,
@@ -199,9 +211,24 @@ impl<'a> Admission<'a> {
             && match &mut self.filter {
                 Check::None => true,
                 Check::Mask(mask) => mask.has(doc),
-                Check::List(list) => list.seek_anywhere(doc) == doc,
+                Check::List(list, asked) => {
+                    let is_ahead = *asked <= doc;
+                    *asked = doc;
+                    match is_ahead {
+                        true => list.seek(doc) == doc,
+                        false => list.seek_anywhere(doc) == doc,
+                    }
+                }
                 Check::Lazy(lazy) => lazy.has(doc),
             }
+    }
+
+    /// The documents that pass, if they are known.
+    pub(super) fn mask(&self) -> Option<&'a Mask> {
+        match self.filter {
+            Check::Mask(mask) => Some(mask),
+            _ => None,
+        }
     }
 
     /// What went wrong while documents were looked up, in which case none were admitted since.

@@ -7,6 +7,9 @@ use tantivy::{COLLECT_BLOCK_BUFFER_LEN, DocId, SegmentReader};
 
 use crate::postings::{Cursor, PostingList};
 
+/// With one in so many documents, a block has many.
+const DENSE: u32 = 4;
+
 /// The live documents that pass a filter, a word of bits for every block of 64 documents.
 pub(super) struct Mask {
     blocks: Vec<u64>,
@@ -34,7 +37,27 @@ impl Mask {
     pub(super) fn of_list(list: PostingList, reader: &SegmentReader) -> Mask {
         let mut blocks = no_blocks(reader);
         let n_docs = list.doc_freq();
-        Cursor::of_impacts(list, u8::MAX).for_each_doc(|doc| set(&mut blocks, doc));
+        let mut list = Cursor::of_impacts(list, u8::MAX);
+        if n_docs < reader.max_doc() / DENSE {
+            list.for_each_doc(|doc| set(&mut blocks, doc));
+            return Mask::of_blocks(blocks, n_docs, reader);
+        }
+        // A block's bits are put together before they are stored: storing each would wait for the
+        // one before.
+        let (mut current, mut bits) = (0, 0);
+        list.for_each_doc(|doc| {
+            let block = (doc / u64::BITS) as usize;
+            if block != current {
+                if let Some(stored) = blocks.get_mut(current) {
+                    *stored |= bits;
+                }
+                (current, bits) = (block, 0);
+            }
+            bits |= 1 << (doc % u64::BITS);
+        });
+        if let Some(stored) = blocks.get_mut(current) {
+            *stored |= bits;
+        }
         Mask::of_blocks(blocks, n_docs, reader)
     }
 

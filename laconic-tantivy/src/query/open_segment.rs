@@ -48,13 +48,16 @@ impl<'r> OpenSegment<'r> {
             learned,
             words: Vec::with_capacity(weight.words.len()),
             clauses: clauses.collect::<tantivy::Result<_>>()?,
-            filter: SegmentFilter::open(weight.filter.as_ref(), reader)?,
+            filter: SegmentFilter::None,
         };
-        segment.find_words(weight, mode)?;
+        let is_bounded = segment.find_words(weight, mode)?;
+        let n_asked = (!is_bounded).then(|| mode.n_offered(segment.n_postings()));
+        segment.filter = SegmentFilter::open(weight.filter.as_ref(), reader, n_asked)?;
         Ok(segment)
     }
 
-    fn find_words(&mut self, weight: &SumWeight, mode: EvaluationMode) -> tantivy::Result<()> {
+    /// Returns whether the segment is going to be evaluated by bounds.
+    fn find_words(&mut self, weight: &SumWeight, mode: EvaluationMode) -> tantivy::Result<bool> {
         let one = weight.score_of.one();
         let mut opened: Option<(Field, _)> = None;
         let mut found = Vec::with_capacity(weight.words.len());
@@ -84,7 +87,7 @@ impl<'r> OpenSegment<'r> {
                 contribution,
             });
         }
-        Ok(())
+        Ok(wants_rows)
     }
 
     /// Postings of the terms.

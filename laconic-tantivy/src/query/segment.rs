@@ -18,6 +18,9 @@ const MIN_POSTINGS_TO_PRUNE: u64 = 120_000;
 /// Documents per listed one from which on listed documents are evaluated alone.
 const MIN_DOCS_PER_LISTED: u32 = 24;
 
+/// Documents that are offered in ascending order for each that stays in the result, about.
+const OFFERED_PER_HIT: u64 = 16;
+
 /// Documents per wanted one from which on bounds pay.
 const DOCS_PER_HIT: u64 = 8_000;
 
@@ -86,6 +89,16 @@ pub(crate) enum EvaluationMode {
 impl EvaluationMode {
     fn is_exhaustive(self) -> bool {
         matches!(self, EvaluationMode::Exhaustive)
+    }
+
+    /// How many documents a sweep over so many postings offers, about: each raises the threshold.
+    pub(super) fn n_offered(self, n_postings: u64) -> u64 {
+        match self {
+            EvaluationMode::Pruned { n_wanted } => {
+                n_postings.min((n_wanted as u64).saturating_mul(OFFERED_PER_HIT))
+            }
+            EvaluationMode::Exhaustive | EvaluationMode::Bounded => n_postings,
+        }
     }
 
     /// Whether bounds are worth reading for a query of so many postings in a segment.
