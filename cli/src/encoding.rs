@@ -7,6 +7,15 @@ use laconic_model::{Encoder, Encoding, LoadOptions, Text};
 use laconic_tantivy::{ModelIdentity, SparseVector};
 
 use crate::collection::{Document, Located};
+use crate::encoding_cache::EncodingCache;
+
+/// An encoder, and perhaps what it has encoded before.
+pub struct CachedEncoder {
+    /// The encoder.
+    pub encoder: Encoder,
+    /// Its cache.
+    pub cache: Option<EncodingCache>,
+}
 
 /// A text's vector.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,7 +70,7 @@ pub fn encode_query(encoder: &Encoder, text: &str) -> Result<SparseVector> {
 /// # Errors
 /// When a logit is not finite; the error names file and line.
 pub fn encode_documents(
-    encoder: &Encoder,
+    encoder: &CachedEncoder,
     documents: &[Located<Document>],
 ) -> Result<Vec<Encoded>> {
     let texts: Vec<Text<'_>> = documents
@@ -70,21 +79,46 @@ pub fn encode_documents(
         .collect();
     encode_located(encoder, &texts, documents)?
         .iter()
-        .map(|e| encoded(encoder, e))
+        .map(|encoding| encoded(&encoder.encoder, encoding))
         .collect()
 }
 
-/// Encodes texts that came from `documents`, in the same order.
+/// Encodes texts that came from `documents`, in the same order; takes those from the cache that
+/// are there.
 ///
 /// # Errors
 /// When a logit is not finite; the error names file and line.
 pub fn encode_located(
-    encoder: &Encoder,
+    encoder: &CachedEncoder,
     texts: &[Text<'_>],
     documents: &[Located<Document>],
 ) -> Result<Vec<Encoding>> {
+    let Some(cache) = &encoder.cache else {
+        let places: Vec<usize> = (0..texts.len()).collect();
+        return encode_at(&encoder.encoder, texts, &places, documents);
+    };
+    let mut encodings = cache.get(texts)?;
+    let missing = (0..texts.len()).filter(|&place| encodings[place].is_none());
+    let missing: Vec<usize> = missing.collect();
+    let texts_missing: Vec<Text<'_>> = missing.iter().map(|&place| texts[place]).collect();
+    let new = encode_at(&encoder.encoder, &texts_missing, &missing, documents)?;
+    cache.put(texts_missing.iter().zip(&new))?;
+    for (place, encoding) in missing.into_iter().zip(new) {
+        encodings[place] = Some(encoding);
+    }
+    Ok(encodings.into_iter().flatten().collect())
+}
+
+/// Encodes texts that came from the documents at `places`.
+fn encode_at(
+    encoder: &Encoder,
+    texts: &[Text<'_>],
+    places: &[usize],
+    documents: &[Located<Document>],
+) -> Result<Vec<Encoding>> {
     encoder.encode_batch(texts, |_| {}).map_err(|error| {
-        match error.document_idx().and_then(|idx| documents.get(idx)) {
+        let place = error.document_idx().and_then(|idx| places.get(idx));
+        match place.and_then(|&place| documents.get(place)) {
             Some(Located { record, place }) => {
                 let (file, line) = (place.file().to_owned(), place.line());
                 let context = format!(

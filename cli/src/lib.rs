@@ -13,6 +13,7 @@ pub mod collection;
 pub mod commands;
 pub mod corpus;
 pub mod encoding;
+pub mod encoding_cache;
 pub mod eval;
 pub mod explain;
 pub mod hybrid;

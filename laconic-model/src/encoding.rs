@@ -29,6 +29,21 @@ impl Encoding {
         }
     }
 
+    /// An encoding that was kept: what an [`Encoder`](crate::Encoder) once returned.
+    pub fn from_parts(
+        weights: Vec<(u32, f32)>,
+        n_tokens: usize,
+        n_dropped_tokens: usize,
+        n_dropped_bytes: usize,
+    ) -> Self {
+        Self {
+            weights,
+            n_tokens,
+            n_dropped_tokens,
+            n_dropped_bytes,
+        }
+    }
+
     /// Whether the end of the text was cut off.
     pub fn is_truncated(&self) -> bool {
         self.n_dropped_tokens > 0 || self.n_dropped_bytes > 0

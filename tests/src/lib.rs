@@ -119,7 +119,9 @@ impl Scratch {
             .args(words(arguments))
             .stdin(Stdio::null())
             // What is printed is not to depend on how the tests are run.
-            .env_remove("RUST_BACKTRACE");
+            .env_remove("RUST_BACKTRACE")
+            // A cache of its own for each test.
+            .env("LACONIC_CACHE", self.path("cache-of-encodings"));
         command
     }
 

@@ -14,7 +14,7 @@ use super::Global;
 use super::search::print_hit;
 use crate::collection::{DEFAULT_LINE_LIMIT, LineReader};
 use crate::corpus::Corpus;
-use crate::encoding;
+use crate::encoding::{self, CachedEncoder};
 use crate::eval::{Metrics, Qrels, evaluate};
 use crate::explain::{Explainer, Shown, Sides, Style, legend};
 use crate::hybrid::Hybrid;
@@ -77,7 +77,10 @@ fn index(dir: &Path, docs: &Path, checkpoint: &Path, global: &Global) -> Result<
     if Corpus::exists(dir) {
         std::fs::remove_dir_all(dir).with_context(|| unwritable(dir))?;
     }
-    let vectors = VectorSource::Model(Box::new(encoding::load(checkpoint, None, &[])?));
+    let vectors = VectorSource::Model(Box::new(CachedEncoder {
+        encoder: encoding::load(checkpoint, None, &[])?,
+        cache: None,
+    }));
     let identity = Identity {
         quantizer: ImpactQuantizer::default(),
         model: vectors.model(),

@@ -10,9 +10,10 @@ use laconic_model::{Encoder, Encoding, Text};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::Global;
+use super::cache_options::CacheOptions;
 use super::options::ModelOptions;
 use crate::collection::{self, Document, LineReader, Located};
-use crate::encoding;
+use crate::encoding::{self, CachedEncoder};
 use crate::terminal::{Ending, UsageError, note, progress};
 
 /// Texts encoded together; the encoder sorts them by length.
@@ -31,6 +32,8 @@ const BATCH: usize = 256;
 pub(crate) struct Encode {
     #[command(flatten)]
     model: ModelOptions,
+    #[command(flatten)]
+    cache: CacheOptions,
     /// What the texts are: the model reads queries and documents with different prefixes
     #[arg(long, value_enum)]
     kind: Kind,
@@ -59,6 +62,7 @@ impl Encode {
         let encoder = self.model.load()?.ok_or_else(|| {
             UsageError("encode needs a checkpoint: name its folder with --model".to_owned())
         })?;
+        let encoder = self.cache.cached(encoder, global.quiet)?;
         let mut output = open_output(&self.output)?;
         let bar = progress("texts", None, global.quiet);
         let mut truncated = 0u64;
@@ -77,7 +81,7 @@ impl Encode {
             .with_context(|| format!("cannot write {}", self.output.display()))?;
         bar.finish_and_clear();
         if truncated > 0 {
-            let length = encoder.preset().max_length();
+            let length = encoder.encoder.preset().max_length();
             note(
                 global.quiet,
                 format_args!("{truncated} texts were cut at {length} tokens"),
@@ -89,7 +93,7 @@ impl Encode {
     /// Encodes and writes a batch, empties it, and returns how many texts were cut.
     fn encode(
         &self,
-        encoder: &Encoder,
+        encoder: &CachedEncoder,
         batch: &mut Vec<Located<Document>>,
         output: &mut impl Write,
     ) -> Result<u64> {
@@ -101,7 +105,7 @@ impl Encode {
         let mut truncated = 0;
         for (located, (text, encoding)) in batch.iter().zip(texts.iter().zip(&encodings)) {
             truncated += u64::from(encoding.is_truncated());
-            let record = self.record(encoder, &located.record.id, *text, encoding)?;
+            let record = self.record(&encoder.encoder, &located.record.id, *text, encoding)?;
             // Not `to_writer`: its error would hide a broken pipe.
             writeln!(output, "{}", serde_json::to_string(&record)?)?;
         }

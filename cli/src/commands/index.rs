@@ -1,6 +1,7 @@
 //! `laconic index`: documents and vectors into an index.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -8,9 +9,11 @@ use clap::Args;
 use laconic_tantivy::{Identity, ImpactQuantizer, QuantizationLoss};
 
 use super::Global;
+use super::cache_options::CacheOptions;
 use super::optimize::parse_threads;
 use super::options::{ModelOptions, given_model, vector_scale};
 use crate::collection::{self, DEFAULT_LINE_LIMIT, LineReader, VectorScale};
+use crate::encoding_cache::EncodingCache;
 use crate::indexing::{IndexJob, IndexReport, SegmentOptions, VectorSource, open_or_create};
 use crate::terminal::{BusyError, Ending, UsageError, note, progress};
 
@@ -35,6 +38,8 @@ pub(crate) struct Index {
     docs: PathBuf,
     #[command(flatten)]
     model: ModelOptions,
+    #[command(flatten)]
+    cache: CacheOptions,
     /// Vectors as JSON lines {"_id", "vector": {term: weight}}
     #[arg(long, value_name = "FILE", conflicts_with = "model")]
     vectors: Option<PathBuf>,
@@ -102,7 +107,11 @@ impl Index {
             // A mistyped name leaves no empty index behind.
             LineReader::open(&self.docs)?;
         }
-        let vectors = self.vector_source()?;
+        let vectors = self.vector_source(global.quiet)?;
+        let n_found = match &vectors {
+            VectorSource::Model(encoder) => encoder.cache.as_ref().map(EncodingCache::n_found),
+            _ => None,
+        };
         if self.reorder && matches!(vectors, VectorSource::None) {
             let message = "--reorder goes by vectors; give some with `--model` or `--vectors`";
             return Err(UsageError(message.to_owned()).into());
@@ -125,7 +134,13 @@ impl Index {
         };
         let report = job.run(&corpus);
         bar.finish_and_clear();
-        print_report(&report.map_err(|error| self.name_if_busy(error))?, global)
+        let ending = print_report(&report.map_err(|error| self.name_if_busy(error))?, global)?;
+        let n_found = n_found.map_or(0, |n_found| n_found.load(Relaxed));
+        if n_found > 0 {
+            let message = format_args!("{n_found} encodings were in the cache");
+            note(global.quiet, message);
+        }
+        Ok(ending)
     }
 
     /// Tantivy's message does not say which index is locked.
@@ -141,8 +156,9 @@ impl Index {
         BusyError(message).into()
     }
 
-    fn vector_source(&self) -> Result<VectorSource> {
+    fn vector_source(&self, quiet: bool) -> Result<VectorSource> {
         if let Some(encoder) = self.model.load()? {
+            let encoder = self.cache.cached(encoder, quiet)?;
             return Ok(VectorSource::Model(Box::new(encoder)));
         }
         let Some(path) = &self.vectors else {

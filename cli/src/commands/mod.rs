@@ -1,6 +1,7 @@
 //! The sub-commands, one file each.
 
 mod bench;
+mod cache_options;
 mod check;
 mod demo;
 mod encode;

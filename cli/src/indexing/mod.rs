@@ -18,13 +18,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use crossbeam_channel::bounded;
-use laconic_model::Encoder;
 use laconic_tantivy::{Identity, ModelIdentity};
 use serde::Serialize;
 
 use crate::collection::{self, LineReader, Records, VectorRecord};
 use crate::corpus::Corpus;
-use crate::encoding;
+use crate::encoding::{self, CachedEncoder};
 use crate::terminal::MismatchError;
 use resume::{InputFile, Progress};
 pub use sink::SegmentOptions;
@@ -50,7 +49,7 @@ pub enum VectorSource {
         allow_missing: bool,
     },
     /// An encoder.
-    Model(Box<Encoder>),
+    Model(Box<CachedEncoder>),
 }
 
 /// Settings of an indexing job.
@@ -178,7 +177,7 @@ impl VectorSource {
         match self {
             VectorSource::None => None,
             VectorSource::File { model, .. } => model.clone(),
-            VectorSource::Model(encoder) => encoding::identity(encoder).ok(),
+            VectorSource::Model(encoder) => encoding::identity(&encoder.encoder).ok(),
         }
     }
 }

@@ -2,13 +2,12 @@
 
 use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender};
-use laconic_model::Encoder;
 use laconic_tantivy::SparseVector;
 
 use super::VectorSource;
 use super::vectors::VectorJoin;
 use crate::collection::{Document, InputError, Located, Records};
-use crate::encoding;
+use crate::encoding::{self, CachedEncoder};
 
 /// Documents that travel together; also what the encoder may sort by length.
 const BATCH: usize = 256;
@@ -115,7 +114,7 @@ enum Stage {
         join: Box<VectorJoin>,
         allow_missing: bool,
     },
-    Model(Box<Encoder>),
+    Model(Box<CachedEncoder>),
 }
 
 impl Stage {
@@ -213,7 +212,7 @@ fn missing_vector(located: &Located<Document>) -> InputError {
     ))
 }
 
-fn encoded(encoder: &Encoder, documents: Vec<Located<Document>>) -> Result<Vec<Vectorised>> {
+fn encoded(encoder: &CachedEncoder, documents: Vec<Located<Document>>) -> Result<Vec<Vectorised>> {
     let vectors = encoding::encode_documents(encoder, &documents)?;
     let pairs = documents.into_iter().zip(vectors);
     Ok(pairs
