@@ -44,7 +44,7 @@ const BATCH: usize = 1 << (18 - SUPERBLOCK_BITS);
 const FIRST_BATCH_SHARE: usize = 64;
 const MIN_FIRST_BATCH: usize = 3;
 /// Where a filter leaves few documents, the best of them are spread over more.
-const FIRST_MASKED_BATCH_SHARE: usize = 16;
+const FIRST_MASKED_BATCH_SHARE: usize = 32;
 
 /// Blocks that are completed in the order of their bounds, at least.
 const MOST_PROMISING: usize = 16;
