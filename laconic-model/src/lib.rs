@@ -49,7 +49,7 @@
 //! texts: logits exist only as tiles of 1 MiB a thread, attention scores as
 //! tiles of 2 MiB.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![deny(missing_docs)]
 
 mod attention;
@@ -63,11 +63,14 @@ mod error;
 mod folder;
 mod head;
 mod kernels;
+mod matmul;
+mod network;
 mod options;
 mod preset;
 mod rope;
 mod shard;
 mod text;
+mod timings;
 mod tokenize;
 mod weights;
 
@@ -75,6 +78,6 @@ pub use attribution::{AttributedTerm, Attribution, Part, Source, Span};
 pub use encoder::Encoder;
 pub use encoding::{Encoding, Trace};
 pub use error::Error;
-pub use options::LoadOptions;
+pub use options::{LoadOptions, WeightFormat};
 pub use preset::Preset;
 pub use text::Text;
