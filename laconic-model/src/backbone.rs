@@ -45,10 +45,6 @@ impl Pack {
     pub(crate) fn spans(&self) -> &[Range<usize>] {
         &self.spans
     }
-
-    pub(crate) fn n_tokens(&self) -> usize {
-        self.ids.len()
-    }
 }
 
 /// Rows that go through an MLP together: what lies between its two halves stays in cache, and does

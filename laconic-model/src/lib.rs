@@ -56,6 +56,7 @@ mod attention;
 mod attribution;
 mod backbone;
 mod batch;
+pub mod bench;
 mod config;
 mod encoder;
 mod encoding;

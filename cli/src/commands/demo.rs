@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use laconic_model::WeightFormat;
 use clap::Args;
 use laconic_fixtures::checkpoint::TinyCheckpoint;
 use laconic_fixtures::scifact;
@@ -56,7 +57,7 @@ impl Demo {
             .write(&checkpoint)
             .with_context(|| unwritable(&dir))?;
         let corpus = index(&dir.join("index"), &files.corpus, &checkpoint, global)?;
-        let encoder = encoding::load(&checkpoint, None, &[])?;
+        let encoder = encoding::load(&checkpoint, None, &[], WeightFormat::default())?;
         let questions = read_queries(&files.queries)?;
         let qrels = Qrels::read(LineReader::open(&files.qrels)?)?;
         print_table(&corpus, &encoder, &questions, &qrels, global)?;
@@ -77,7 +78,7 @@ fn index(dir: &Path, docs: &Path, checkpoint: &Path, global: &Global) -> Result<
     if Corpus::exists(dir) {
         std::fs::remove_dir_all(dir).with_context(|| unwritable(dir))?;
     }
-    let vectors = VectorSource::Model(Box::new(encoding::load(checkpoint, None, &[])?));
+    let vectors = VectorSource::Model(Box::new(encoding::load(checkpoint, None, &[], WeightFormat::default())?));
     let identity = Identity {
         quantizer: ImpactQuantizer::default(),
         model: vectors.model(),

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{FloatLine, GROUP, Rows};
+use super::{Cpu, FloatLine, GROUP, Rows};
 
 /// Inputs multiplied before the next tile's turn: a group's share of them, 64 KiB, and that of a
 /// task's rows, 512 KiB, stay in the second-level cache.
@@ -56,6 +56,21 @@ impl FloatPanels {
 
     pub(super) fn n_bytes(&self) -> usize {
         size_of_val(self.lines.as_slice())
+    }
+
+    pub(super) fn checksum(&self, cpu: Cpu) -> u64 {
+        let sum = |lines: &[FloatLine]| {
+            let mut sums = [0_u32; GROUP];
+            for line in lines {
+                for (sum, value) in sums.iter_mut().zip(&line.0) {
+                    *sum = sum.wrapping_add(value.to_bits());
+                }
+            }
+            sums.into_iter().fold(0, u32::wrapping_add)
+        };
+        let chunks = self.lines.par_chunks(1 << 12);
+        let sums = chunks.map(|lines| u64::from(cpu.vectorized(|| sum(lines))));
+        sums.reduce(|| 0, u64::wrapping_add)
     }
 
     pub(super) fn group(&self, group: usize, inputs: usize) -> &[FloatLine] {

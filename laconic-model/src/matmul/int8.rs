@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::{FloatLine, GROUP, Rows};
+use super::{Cpu, FloatLine, GROUP, Rows};
 
 /// Inputs that share a scale.
 pub(super) const BLOCK: usize = 128;
@@ -79,6 +79,21 @@ impl Int8Panels {
 
     pub(super) fn n_bytes(&self) -> usize {
         size_of_val(self.lines.as_slice()) + size_of_val(self.scales.as_slice())
+    }
+
+    pub(super) fn checksum(&self, cpu: Cpu) -> u64 {
+        let sum = |lines: &[ByteLine]| {
+            let mut sums = [0_u32; GROUP];
+            for line in lines {
+                for (sum, value) in sums.iter_mut().zip(line.0.as_chunks::<4>().0) {
+                    *sum = sum.wrapping_add(u32::from_le_bytes(*value));
+                }
+            }
+            sums.into_iter().fold(0, u32::wrapping_add)
+        };
+        let chunks = self.lines.par_chunks(1 << 12);
+        let sums = chunks.map(|lines| u64::from(cpu.vectorized(|| sum(lines))));
+        sums.reduce(|| 0, u64::wrapping_add)
     }
 
     pub(super) fn group(&self, group: usize, inputs: usize) -> (&[ByteLine], &[FloatLine]) {

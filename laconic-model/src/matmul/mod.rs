@@ -119,10 +119,6 @@ impl Matrix {
         all
     }
 
-    pub(crate) fn n_groups(&self) -> usize {
-        self.n_groups
-    }
-
     pub(crate) fn inputs(&self) -> usize {
         self.inputs
     }
@@ -136,6 +132,14 @@ impl Matrix {
         match &self.panels {
             Panels::F32(panels) => panels.n_bytes(),
             Panels::Int8(panels) => panels.n_bytes(),
+        }
+    }
+
+    /// A sum over all that was packed: the time it takes is that of reading it.
+    pub(crate) fn checksum(&self) -> u64 {
+        match &self.panels {
+            Panels::F32(panels) => panels.checksum(self.cpu),
+            Panels::Int8(panels) => panels.checksum(self.cpu),
         }
     }
 
