@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use laconic_model::{Encoder, Encoding, LoadOptions, Text};
+use laconic_model::{Encoder, Encoding, LoadOptions, Text, WeightFormat};
 use laconic_tantivy::{ModelIdentity, SparseVector};
 
 use crate::collection::{Document, Located};
@@ -27,7 +27,7 @@ pub struct Encoded {
 }
 
 /// Loads the checkpoint in `folder`, with a tokenizer from elsewhere and knobs of the preset
-/// overridden if so given.
+/// overridden if so given, its weights held in a format.
 ///
 /// # Errors
 /// When the checkpoint cannot be used.
@@ -35,8 +35,9 @@ pub fn load(
     folder: &Path,
     tokenizer: Option<&Path>,
     overrides: &[(String, String)],
+    weights: WeightFormat,
 ) -> Result<Encoder> {
-    let mut options = LoadOptions::new();
+    let mut options = LoadOptions::new().weights(weights);
     if let Some(tokenizer) = tokenizer {
         options = options.tokenizer(tokenizer);
     }

@@ -69,7 +69,12 @@ impl EncodingCache {
         };
         let secret = secret(&database).with_context(attempt)?;
         let mut model = Xxh3::with_seed(secret);
-        for part in [encoder.fingerprint(), encoder.preset().hash().as_str()] {
+        let format = format!("{:?}", encoder.weight_format());
+        for part in [
+            encoder.fingerprint(),
+            encoder.preset().hash().as_str(),
+            &format,
+        ] {
             add(&mut model, part);
         }
         Ok(Some(EncodingCache {

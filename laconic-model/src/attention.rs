@@ -3,16 +3,13 @@
 
 use std::ops::Range;
 
-use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use crate::backbone::to_vec;
-use crate::error::Error;
 use crate::kernels::softmax;
+use crate::matmul::{Lanes, Matrix, Rows};
 
-/// Scores held at once by one task: 2 MiB, so that they stay in cache and a
-/// long text does not cost the square of its length in memory.
-const MAX_TILE: usize = 1 << 19;
+/// Positions whose scores one task holds at a time.
+const TILE: usize = 24;
 
 /// How the channels of queries, keys and values divide into heads.
 pub(crate) struct Heads {
@@ -32,152 +29,114 @@ impl Heads {
     }
 }
 
-/// Rows of queries, keys and values, tokens × width.
-pub(crate) struct Projections {
-    /// Tokens × q_width, positions rotated in.
-    pub(crate) q: Vec<f32>,
-    /// Tokens × kv_width, positions rotated in.
-    pub(crate) k: Vec<f32>,
-    /// Tokens × kv_width.
-    pub(crate) v: Vec<f32>,
+/// Queries, keys and values side by side, tokens × stride; positions are rotated in.
+pub(crate) struct Projections<'a> {
+    pub(crate) rows: Rows<'a>,
+    /// Columns at which queries, keys and values begin.
+    pub(crate) starts: [usize; 3],
+}
+
+impl<'a> Projections<'a> {
+    fn head(&self, part: usize, head: usize, dim: usize) -> Rows<'a> {
+        let start = self.starts[part] + head * dim;
+        self.rows.columns(start..start + dim)
+    }
+}
+
+/// Keys and values of one head in one text, ready to be multiplied with.
+struct KeysValues {
+    keys: Matrix,
+    values: Matrix,
+}
+
+/// Some positions of one text.
+struct Task<'a> {
+    text: usize,
+    positions: Range<usize>,
+    out: &'a mut [f32],
+}
+
+/// What a task needs room for, used again by the next.
+#[derive(Default)]
+struct Room {
+    sums: Vec<Lanes>,
+    scores: Vec<f32>,
+    mixed: Vec<f32>,
 }
 
 /// softmax(q kᵀ / √dim) v for every text and head, every position seeing
 /// every other of its text; tokens × q_width.
 pub(crate) fn attend(
     heads: &Heads,
-    rows: &Projections,
+    projections: &Projections<'_>,
     spans: &[Range<usize>],
-) -> Result<Vec<f32>, Error> {
-    let units = units(heads, spans);
-    let tasks = tasks(heads, &units);
-    let mixed: Vec<Vec<f32>> = tasks
+    out: &mut Vec<f32>,
+) {
+    out.resize(projections.rows.len() * heads.q_width(), 0.0);
+    let packed: Vec<Vec<KeysValues>> = spans
         .par_iter()
-        .map(|task| attend_task(heads, rows, task))
-        .collect::<Result<_, _>>()?;
-    let mut out = vec![0.0; rows.q.len()];
-    for (task, mixed) in tasks.iter().zip(&mixed) {
-        let n_values = task[0].span.len() * heads.per_kv * heads.dim;
-        for (unit, values) in task.iter().zip(mixed.chunks_exact(n_values)) {
-            scatter(heads, unit, values, &mut out);
-        }
-    }
-    Ok(out)
+        .map(|span| pack(heads, projections, span))
+        .collect();
+    let tasks = tasks(heads, spans, out);
+    tasks
+        .into_par_iter()
+        .for_each_init(Room::default, |room, task| {
+            attend_task(heads, projections, &packed[task.text], room, task);
+        });
 }
 
-/// One text, one key head and the query heads that share it.
-struct Unit {
-    span: Range<usize>,
-    kv_head: usize,
-}
-
-fn units(heads: &Heads, spans: &[Range<usize>]) -> Vec<Unit> {
-    let texts = spans.iter().filter(|span| !span.is_empty());
-    texts
-        .flat_map(|span| {
-            (0..heads.n_kv).map(|kv_head| Unit {
-                span: span.clone(),
-                kv_head,
-            })
-        })
-        .collect()
-}
-
-/// Runs of units of one length whose scores fit a tile; a unit too large for
-/// one is a task of its own.
-///
-/// A run is one product to candle, which asks the system for the number of
-/// processors at each (46 µs where it was measured, more than the attention
-/// of a query takes). Batches come sorted by length, so runs are long.
-fn tasks<'a>(heads: &Heads, units: &'a [Unit]) -> Vec<&'a [Unit]> {
-    let runs = units.chunk_by(|a, b| a.span.len() == b.span.len());
-    runs.flat_map(|run| {
-        let n = run[0].span.len();
-        run.chunks((MAX_TILE / (heads.per_kv * n * n)).max(1))
-    })
-    .collect()
-}
-
-/// The query heads of a unit lie side by side, so a token's slice of them is
-/// `per_kv` rows of one matrix; the result has the same layout.
-fn attend_task(heads: &Heads, rows: &Projections, task: &[Unit]) -> Result<Vec<f32>, Error> {
-    let n = task[0].span.len();
-    let height = n * heads.per_kv;
-    let (q_width, kv_width) = (heads.q_width(), heads.kv_width());
-    let queries = |unit: &Unit| query_columns(heads, unit.kv_head);
-    let keys = |unit: &Unit| unit.kv_head * heads.dim..(unit.kv_head + 1) * heads.dim;
-    let q = scaled(gather(&rows.q, q_width, task, queries), heads.dim);
-    let q = matrices(q, task.len(), height, heads.dim)?;
-    let k = matrices(
-        gather(&rows.k, kv_width, task, keys),
-        task.len(),
-        n,
-        heads.dim,
-    )?
-    .t()?;
-    let v = matrices(
-        gather(&rows.v, kv_width, task, keys),
-        task.len(),
-        n,
-        heads.dim,
-    )?;
-    let tile = if task.len() > 1 {
-        height
-    } else {
-        (MAX_TILE / n).clamp(1, height)
+fn pack(heads: &Heads, projections: &Projections<'_>, span: &Range<usize>) -> Vec<KeysValues> {
+    let pack = |head| KeysValues {
+        keys: Matrix::pack_rows(&projections.head(1, head, heads.dim).rows(span.clone())),
+        values: Matrix::pack_columns(&projections.head(2, head, heads.dim).rows(span.clone())),
     };
-    let mut mixed = Vec::with_capacity(task.len() * height * heads.dim);
-    for start in (0..height).step_by(tile) {
-        let tile = tile.min(height - start);
-        let mut scores = to_vec(&q.narrow(1, start, tile)?.matmul(&k)?)?;
-        scores.chunks_exact_mut(n).for_each(softmax);
-        mixed.extend(to_vec(&matrices(scores, task.len(), tile, n)?.matmul(&v)?)?);
-    }
-    Ok(mixed)
+    (0..heads.n_kv).into_par_iter().map(pack).collect()
 }
 
-fn query_columns(heads: &Heads, kv_head: usize) -> Range<usize> {
-    let width = heads.per_kv * heads.dim;
-    kv_head * width..(kv_head + 1) * width
-}
-
-/// Copies the rows of each unit's text, some columns of each.
-fn gather(
-    matrix: &[f32],
-    width: usize,
-    task: &[Unit],
-    columns: impl Fn(&Unit) -> Range<usize>,
-) -> Vec<f32> {
-    let mut values = Vec::new();
-    for unit in task {
-        let columns = columns(unit);
-        values.reserve(unit.span.len() * columns.len());
-        let rows = &matrix[unit.span.start * width..unit.span.end * width];
-        for row in rows.chunks_exact(width) {
-            values.extend_from_slice(&row[columns.clone()]);
+/// Deals the rows of `out`, which the spans cover, to tasks.
+fn tasks<'a>(heads: &Heads, spans: &[Range<usize>], mut out: &'a mut [f32]) -> Vec<Task<'a>> {
+    let mut tasks = Vec::new();
+    for (text, span) in spans.iter().enumerate() {
+        for start in span.clone().step_by(TILE) {
+            let positions = start..span.end.min(start + TILE);
+            let n_values = positions.len() * heads.q_width();
+            let rows = out.split_off_mut(..n_values).unwrap_or_default();
+            tasks.push(Task {
+                text,
+                positions,
+                out: rows,
+            });
         }
     }
-    values
+    tasks
 }
 
-fn scatter(heads: &Heads, unit: &Unit, values: &[f32], out: &mut [f32]) {
-    let columns = query_columns(heads, unit.kv_head);
-    let text = &mut out[unit.span.start * heads.q_width()..unit.span.end * heads.q_width()];
-    let rows = text.chunks_exact_mut(heads.q_width());
-    for (row, values) in rows.zip(values.chunks_exact(columns.len())) {
-        row[columns.clone()].copy_from_slice(values);
-    }
-}
-
-fn scaled(mut q: Vec<f32>, dim: usize) -> Vec<f32> {
+fn attend_task(
+    heads: &Heads,
+    projections: &Projections<'_>,
+    packed: &[KeysValues],
+    room: &mut Room,
+    task: Task<'_>,
+) {
     #[expect(clippy::cast_precision_loss, reason = "head_dim is at most 512")]
-    let scale = (dim as f32).sqrt().recip();
-    q.iter_mut().for_each(|x| *x *= scale);
-    q
-}
-
-fn matrices(values: Vec<f32>, n: usize, rows: usize, cols: usize) -> Result<Tensor, Error> {
-    Ok(Tensor::from_vec(values, (n, rows, cols), &Device::Cpu)?)
+    let scale = (heads.dim as f32).sqrt().recip();
+    for head in 0..heads.n_kv * heads.per_kv {
+        let KeysValues { keys, values } = &packed[head / heads.per_kv];
+        let queries = projections
+            .head(0, head, heads.dim)
+            .rows(task.positions.clone());
+        keys.product_here(&keys.input_here(&queries), &mut room.sums, &mut room.scores);
+        let n = values.inputs();
+        for row in room.scores.chunks_exact_mut(keys.width()) {
+            softmax(&mut row[..n], scale);
+        }
+        let scores = Rows::of(&room.scores, keys.width()).columns(0..n);
+        values.product_here(&values.input_here(&scores), &mut room.sums, &mut room.mixed);
+        let out = task.out.chunks_exact_mut(heads.q_width());
+        for (out, mixed) in out.zip(room.mixed.chunks_exact(values.width())) {
+            out[head * heads.dim..(head + 1) * heads.dim].copy_from_slice(&mixed[..heads.dim]);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -185,8 +144,14 @@ fn matrices(values: Vec<f32>, n: usize, rows: usize, cols: usize) -> Result<Tens
 mod tests {
     use super::*;
 
+    struct Owned {
+        q: Vec<f32>,
+        k: Vec<f32>,
+        v: Vec<f32>,
+    }
+
     /// The definition, term by term, in f64.
-    fn naive(heads: &Heads, rows: &Projections, span: &Range<usize>) -> Vec<f64> {
+    fn naive(heads: &Heads, rows: &Owned, span: &Range<usize>) -> Vec<f64> {
         let (qw, kw, d) = (heads.q_width(), heads.kv_width(), heads.dim);
         let mut out = Vec::new();
         for i in span.clone() {
@@ -213,12 +178,25 @@ mod tests {
     fn check(heads: &Heads, spans: &[Range<usize>]) {
         let n = spans.last().unwrap().end;
         let wave = |len: usize, step: f32| (0..len).map(|i| (i as f32 * step).sin()).collect();
-        let rows = Projections {
+        let rows = Owned {
             q: wave(n * heads.q_width(), 0.37),
             k: wave(n * heads.kv_width(), 0.73),
             v: wave(n * heads.kv_width(), 1.1),
         };
-        let ours = attend(heads, &rows, spans).unwrap();
+        let (qw, kw) = (heads.q_width(), heads.kv_width());
+        let stride = qw + 2 * kw + 3;
+        let mut joined = vec![f32::NAN; n * stride];
+        for (i, row) in joined.chunks_exact_mut(stride).enumerate() {
+            row[..qw].copy_from_slice(&rows.q[i * qw..(i + 1) * qw]);
+            row[qw + 1..qw + 1 + kw].copy_from_slice(&rows.k[i * kw..(i + 1) * kw]);
+            row[qw + kw + 2..stride - 1].copy_from_slice(&rows.v[i * kw..(i + 1) * kw]);
+        }
+        let projections = Projections {
+            rows: Rows::of(&joined, stride),
+            starts: [0, qw + 1, qw + kw + 2],
+        };
+        let mut ours = Vec::new();
+        attend(heads, &projections, spans, &mut ours);
         let truth: Vec<f64> = spans
             .iter()
             .flat_map(|span| naive(heads, &rows, span))
@@ -264,14 +242,13 @@ mod tests {
     }
 
     #[test]
-    fn a_text_larger_than_a_tile_is_cut_into_rows() {
+    fn a_text_longer_than_a_tile_is_cut_into_rows() {
         let heads = Heads {
             n_kv: 1,
             per_kv: 3,
             dim: 2,
         };
-        let n = 600;
-        assert!(heads.per_kv * n * n > 2 * MAX_TILE, "at least three tiles");
+        let n = 8 * TILE + 5;
         check(&heads, &[0..n, n..n]);
     }
 }

@@ -8,14 +8,17 @@
 //! padded keys amounts to, at none of its cost.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 
 use crate::attention::{Heads, Projections, attend};
 use crate::config::Config;
 use crate::error::Error;
 use crate::kernels::{add, rms_norm, silu_mul};
+use crate::matmul::{Matrix, Rows};
 use crate::rope::RopeTable;
+use crate::timings::{Part, Timings};
 use crate::weights::{EMBEDDING, Weights};
 
 /// Token ids of several texts, end to end.
@@ -42,14 +45,15 @@ impl Pack {
     pub(crate) fn spans(&self) -> &[Range<usize>] {
         &self.spans
     }
-
-    pub(crate) fn n_tokens(&self) -> usize {
-        self.ids.len()
-    }
 }
 
+/// Rows that go through an MLP together: what lies between its two halves stays in cache, and does
+/// not grow with the batch.
+const MLP_ROWS: usize = 512;
+
 pub(crate) struct Backbone {
-    embed_tokens: Tensor,
+    /// A tied head is the same.
+    embed_tokens: Arc<Matrix>,
     layers: Vec<Layer>,
     norm: RmsNorm,
     rope: RopeTable,
@@ -63,17 +67,17 @@ struct Layer {
 }
 
 struct Attention {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    o_proj: Linear,
+    qkv_proj: Matrix,
+    /// Columns of a product at which queries, keys and values begin.
+    starts: [usize; 3],
+    o_proj: Matrix,
     heads: Heads,
 }
 
 struct Mlp {
-    gate_proj: Linear,
-    up_proj: Linear,
-    down_proj: Linear,
+    gate_up_proj: Matrix,
+    down_proj: Matrix,
+    inner: usize,
 }
 
 struct RmsNorm {
@@ -81,10 +85,15 @@ struct RmsNorm {
     eps: f32,
 }
 
-/// y = x Wᵀ, without bias.
-struct Linear {
-    /// Outputs × inputs, as in the checkpoint.
-    weight: Tensor,
+/// What a forward pass needs room for, used again by every layer.
+#[derive(Default)]
+struct Room {
+    normed: Vec<f32>,
+    /// Queries, keys and values; gate and up.
+    wide: Vec<f32>,
+    mixed: Vec<f32>,
+    /// What goes back into the residual stream.
+    out: Vec<f32>,
 }
 
 impl Backbone {
@@ -95,35 +104,54 @@ impl Backbone {
         weights: &mut Weights,
         max_length: usize,
     ) -> Result<Self, Error> {
-        let hidden = config.hidden_size;
         let layers = (0..config.n_layers).map(|idx| Layer::new(config, weights, idx));
         Ok(Self {
             layers: layers.collect::<Result<_, _>>()?,
-            embed_tokens: weights.matrix(EMBEDDING, config.vocab_size, hidden)?,
+            embed_tokens: Arc::new(weights.matrix(EMBEDDING)?),
             norm: RmsNorm::new(config, weights, "model.norm.weight")?,
             rope: RopeTable::new(config, max_length),
         })
     }
 
     /// The embedding matrix, vocabulary × hidden; a tied head is the same.
-    pub(crate) fn embed_tokens(&self) -> &Tensor {
-        &self.embed_tokens
+    pub(crate) fn embed_tokens(&self) -> Arc<Matrix> {
+        Arc::clone(&self.embed_tokens)
+    }
+
+    /// Every matrix but the embedding.
+    pub(crate) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        self.layers.iter().flat_map(|layer| {
+            let (attention, mlp) = (&layer.self_attn, &layer.mlp);
+            [
+                &attention.qkv_proj,
+                &attention.o_proj,
+                &mlp.gate_up_proj,
+                &mlp.down_proj,
+            ]
+        })
     }
 
     /// Last hidden state after the final norm, tokens × hidden.
-    pub(crate) fn forward(&self, pack: &Pack) -> Result<Tensor, Error> {
-        let ids = Tensor::new(pack.ids.as_slice(), &Device::Cpu)?;
-        let embedded = self.embed_tokens.index_select(&ids, 0)?;
-        let shape = embedded.shape().clone();
-        let mut x = to_vec(&embedded)?;
+    pub(crate) fn forward(&self, pack: &Pack, timings: &mut Timings) -> Vec<f32> {
+        let mut room = Room::default();
+        let mut x = self.embed(&pack.ids);
         for layer in &self.layers {
-            layer.forward(&mut x, pack, &self.rope)?;
+            layer.forward(&mut x, pack, &self.rope, &mut room, timings);
         }
-        Ok(Tensor::from_vec(
-            self.norm.forward(&x),
-            shape,
-            &Device::Cpu,
-        )?)
+        self.norm.forward(&x, &mut room.normed);
+        room.normed
+    }
+
+    fn embed(&self, ids: &[u32]) -> Vec<f32> {
+        let hidden = self.embed_tokens.inputs();
+        let mut x = vec![0.0; ids.len() * hidden];
+        x.par_chunks_exact_mut(hidden)
+            .zip(ids)
+            .for_each(|(row, id)| {
+                let id = usize::try_from(*id).expect("a token id below the vocabulary's size");
+                self.embed_tokens.row(id, row);
+            });
+        x
     }
 }
 
@@ -139,26 +167,41 @@ impl Layer {
         })
     }
 
-    fn forward(&self, x: &mut [f32], pack: &Pack, rope: &RopeTable) -> Result<(), Error> {
-        let normed = self.input_layernorm.rows(x)?;
-        add(x, &self.self_attn.forward(&normed, pack, rope)?);
-        let normed = self.post_attention_layernorm.rows(x)?;
-        add(x, &self.mlp.forward(&normed)?);
-        Ok(())
+    fn forward(
+        &self,
+        x: &mut [f32],
+        pack: &Pack,
+        rope: &RopeTable,
+        room: &mut Room,
+        timings: &mut Timings,
+    ) {
+        let hidden = self.input_layernorm.weight.len();
+        self.input_layernorm.forward(x, &mut room.normed);
+        self.self_attn.forward(pack, rope, room, timings);
+        add(x, hidden, &room.out, self.self_attn.o_proj.width());
+        for x in slabs(x, hidden) {
+            self.post_attention_layernorm.forward(x, &mut room.normed);
+            timings.time(Part::Linear, || self.mlp.forward(room));
+            add(x, hidden, &room.out, self.mlp.down_proj.width());
+        }
     }
+}
+
+/// Cuts rows into slabs of like height.
+fn slabs(x: &mut [f32], width: usize) -> impl Iterator<Item = &mut [f32]> {
+    let n_rows = x.len() / width;
+    let n_slabs = n_rows.div_ceil(MLP_ROWS).max(1);
+    x.chunks_mut(n_rows.div_ceil(n_slabs).max(1) * width)
 }
 
 impl Attention {
     fn new(config: &Config, weights: &mut Weights, path: &str) -> Result<Self, Error> {
-        let (hidden, q, kv) = (config.hidden_size, config.q_width(), config.kv_width());
-        let mut linear = |part: &str, outputs: usize, inputs: usize| {
-            Linear::new(weights, &format!("{path}.{part}.weight"), outputs, inputs)
-        };
+        let mut matrix = |part: &str| weights.matrix(&format!("{path}.{part}.weight"));
+        let (q, k, v) = (matrix("q_proj")?, matrix("k_proj")?, matrix("v_proj")?);
         Ok(Self {
-            q_proj: linear("q_proj", q, hidden)?,
-            k_proj: linear("k_proj", kv, hidden)?,
-            v_proj: linear("v_proj", kv, hidden)?,
-            o_proj: linear("o_proj", hidden, q)?,
+            starts: [0, q.width(), q.width() + k.width()],
+            qkv_proj: Matrix::stack([q, k, v]),
+            o_proj: matrix("o_proj")?,
             heads: Heads {
                 n_kv: config.n_kv_heads,
                 per_kv: config.n_heads / config.n_kv_heads,
@@ -167,43 +210,66 @@ impl Attention {
         })
     }
 
-    fn forward(&self, x: &Tensor, pack: &Pack, rope: &RopeTable) -> Result<Vec<f32>, Error> {
-        let mut rows = Projections {
-            q: to_vec(&self.q_proj.forward(x)?)?,
-            k: to_vec(&self.k_proj.forward(x)?)?,
-            v: to_vec(&self.v_proj.forward(x)?)?,
-        };
-        rotate(&mut rows.q, self.heads.q_width(), pack, rope);
-        rotate(&mut rows.k, self.heads.kv_width(), pack, rope);
-        let mixed = attend(&self.heads, &rows, pack.spans())?;
-        let mixed = Tensor::from_vec(mixed, (pack.n_tokens(), self.heads.q_width()), &Device::Cpu)?;
-        to_vec(&self.o_proj.forward(&mixed)?)
+    fn forward(&self, pack: &Pack, rope: &RopeTable, room: &mut Room, timings: &mut Timings) {
+        let width = self.qkv_proj.width();
+        timings.time(Part::Linear, || {
+            let normed = Rows::of(&room.normed, self.qkv_proj.inputs());
+            let input = self.qkv_proj.input(&normed);
+            self.qkv_proj.product(&input, &mut room.wide);
+        });
+        timings.time(Part::Attention, || {
+            self.rotate(&mut room.wide, pack, rope);
+            let projections = Projections {
+                rows: Rows::of(&room.wide, width),
+                starts: self.starts,
+            };
+            attend(&self.heads, &projections, pack.spans(), &mut room.mixed);
+        });
+        timings.time(Part::Linear, || {
+            let input = self
+                .o_proj
+                .input(&Rows::of(&room.mixed, self.heads.q_width()));
+            self.o_proj.product(&input, &mut room.out);
+        });
+    }
+
+    /// Turns queries and keys by their positions.
+    fn rotate(&self, rows: &mut [f32], pack: &Pack, rope: &RopeTable) {
+        let width = self.qkv_proj.width();
+        let [q, k, _] = self.starts;
+        let (q, k) = (q..q + self.heads.q_width(), k..k + self.heads.kv_width());
+        let mut rest = rows;
+        for span in pack.spans() {
+            let text = rest.split_off_mut(..span.len() * width).unwrap_or_default();
+            let rows = text.par_chunks_exact_mut(width).enumerate();
+            rows.for_each(|(position, row)| {
+                rope.rotate(&mut row[q.clone()], position);
+                rope.rotate(&mut row[k.clone()], position);
+            });
+        }
     }
 }
 
 impl Mlp {
     fn new(config: &Config, weights: &mut Weights, path: &str) -> Result<Self, Error> {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let mut linear = |part: &str, outputs: usize, inputs: usize| {
-            Linear::new(weights, &format!("{path}.{part}.weight"), outputs, inputs)
-        };
+        let mut matrix = |part: &str| weights.matrix(&format!("{path}.{part}.weight"));
         Ok(Self {
-            gate_proj: linear("gate_proj", inner, hidden)?,
-            up_proj: linear("up_proj", inner, hidden)?,
-            down_proj: linear("down_proj", hidden, inner)?,
+            gate_up_proj: Matrix::stack([matrix("gate_proj")?, matrix("up_proj")?]),
+            down_proj: matrix("down_proj")?,
+            inner: config.intermediate_size,
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Vec<f32>, Error> {
-        let gate = self.gate_proj.forward(x)?;
-        let shape = gate.shape().clone();
-        let mut gate = to_vec(&gate)?;
-        silu_mul(&mut gate, &to_vec(&self.up_proj.forward(x)?)?);
-        to_vec(
-            &self
-                .down_proj
-                .forward(&Tensor::from_vec(gate, shape, &Device::Cpu)?)?,
-        )
+    /// From `normed` to `out`.
+    fn forward(&self, room: &mut Room) {
+        let width = self.gate_up_proj.width();
+        let normed = Rows::of(&room.normed, self.gate_up_proj.inputs());
+        let input = self.gate_up_proj.input(&normed);
+        self.gate_up_proj.product(&input, &mut room.wide);
+        silu_mul(&mut room.wide, width);
+        let gated = Rows::of(&room.wide, width).columns(0..self.inner);
+        let input = self.down_proj.input(&gated);
+        self.down_proj.product(&input, &mut room.out);
     }
 }
 
@@ -215,49 +281,9 @@ impl RmsNorm {
         })
     }
 
-    fn forward(&self, x: &[f32]) -> Vec<f32> {
-        rms_norm(x, &self.weight, self.eps)
+    fn forward(&self, x: &[f32], out: &mut Vec<f32>) {
+        rms_norm(x, &self.weight, self.eps, out);
     }
-
-    fn rows(&self, x: &[f32]) -> Result<Tensor, Error> {
-        let width = self.weight.len();
-        Ok(Tensor::from_vec(
-            self.forward(x),
-            (x.len() / width, width),
-            &Device::Cpu,
-        )?)
-    }
-}
-
-impl Linear {
-    fn new(
-        weights: &mut Weights,
-        name: &str,
-        outputs: usize,
-        inputs: usize,
-    ) -> Result<Self, Error> {
-        Ok(Self {
-            weight: weights.matrix(name, outputs, inputs)?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
-        Ok(x.matmul(&self.weight.t()?)?)
-    }
-}
-
-fn rotate(rows: &mut [f32], width: usize, pack: &Pack, rope: &RopeTable) {
-    for span in pack.spans() {
-        let text = &mut rows[span.start * width..span.end * width];
-        for (position, row) in text.chunks_exact_mut(width).enumerate() {
-            rope.rotate(row, position);
-        }
-    }
-}
-
-/// The numbers of a tensor, row by row.
-pub(crate) fn to_vec(tensor: &Tensor) -> Result<Vec<f32>, Error> {
-    Ok(tensor.flatten_all()?.to_vec1()?)
 }
 
 #[cfg(test)]
@@ -295,17 +321,12 @@ mod tests {
     }
 
     fn run(config: &Config, tensors: HashMap<String, Vec<f32>>) -> Pooled {
-        let mut weights = Weights::from_map(tensors);
+        let mut weights = Weights::from_map(config, &tensors);
         let backbone = Backbone::new(config, &mut weights, 16).unwrap();
-        let head = weights
-            .matrix(LM_HEAD, config.vocab_size, config.hidden_size)
-            .unwrap();
+        let head = weights.matrix(LM_HEAD).unwrap();
         let pack = Pack::new([&[1, 2, 3][..], &[0, 4]]);
-        let hidden = backbone.forward(&pack).unwrap();
-        Head::new(head)
-            .unwrap()
-            .max_logits(&hidden, pack.spans())
-            .unwrap()
+        let hidden = backbone.forward(&pack, &mut Timings::default());
+        Head::new(Arc::new(head), config.vocab_size).max_logits(&hidden, pack.spans())
     }
 
     /// The second line of defence. On load such weights are refused; here they

@@ -5,18 +5,20 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::attribution::Attribution;
-use crate::backbone::{Backbone, Pack, to_vec};
+use crate::backbone::Pack;
 use crate::batch::plan;
 use crate::config::Config;
 use crate::encoding::{Encoding, Trace, term_weights};
 use crate::error::Error;
 use crate::folder::{Fingerprint, Folder, read_named};
-use crate::head::{Head, Pooled};
-use crate::options::LoadOptions;
+use crate::head::Pooled;
+use crate::network::Network;
+use crate::options::{LoadOptions, WeightFormat};
 use crate::preset::Preset;
 use crate::text::Text;
+use crate::timings::Timings;
 use crate::tokenize::{Specials, TextTokenizer, Tokens};
-use crate::weights::{LM_HEAD, Weights};
+use crate::weights::Weights;
 
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
@@ -53,18 +55,18 @@ pub struct Encoder {
     preset: Preset,
     specials: Specials,
     tokenizer: TextTokenizer,
-    backbone: Backbone,
-    head: Head,
+    network: Network,
     /// Rows of the head that are tokens, not padding.
     has_term: Vec<bool>,
     fingerprint: String,
+    weight_format: WeightFormat,
     model_id: String,
     batch_tokens: usize,
 }
 
 impl Encoder {
     /// Loads a Hugging Face folder: `config.json`, safetensors in one file or
-    /// sharded (f32, f16 or bf16, all computed in f32), `tokenizer.json`, and
+    /// sharded (f32, f16 or bf16, all widened to f32), `tokenizer.json`, and
     /// `laconic.json` with preset knobs if there is one.
     ///
     /// Everything is read into memory; the files may change or go afterwards.
@@ -82,8 +84,9 @@ impl Encoder {
         check_length(&preset, &config)?;
         let specials = specials(&preset, &config)?;
         let tokenizer = read_tokenizer(&folder, &options, &config, &mut fingerprint)?;
-        let mut weights = Weights::load(&folder, &config, &mut fingerprint)?;
-        let (backbone, head) = build(&config, &mut weights, preset.max_length())?;
+        let format = options.weight_format();
+        let mut weights = Weights::load(&folder, &config, format, &mut fingerprint)?;
+        let network = Network::new(&config, &mut weights, preset.max_length())?;
         let fingerprint = fingerprint.finish();
         Ok(Self {
             model_id: format!("{}@{fingerprint}", folder.name()),
@@ -92,9 +95,9 @@ impl Encoder {
             preset,
             specials,
             tokenizer,
-            backbone,
-            head,
+            network,
             fingerprint,
+            weight_format: options.weight_format(),
         })
     }
 
@@ -132,7 +135,7 @@ impl Encoder {
     /// Encodes many texts, queries and documents in any mixture.
     ///
     /// Results come in the order of `texts`, and each is what encoding the
-    /// text alone gives, to within 1e-5. `progress` is called with the number
+    /// text alone gives, bit for bit. `progress` is called with the number
     /// of texts done, rising up to all of them.
     ///
     /// # Errors
@@ -183,8 +186,8 @@ impl Encoder {
         let mut positions = Vec::new();
         if !tokens.ids.is_empty() {
             let pack = Pack::new([tokens.ids.as_slice()]);
-            let hidden = self.backbone.forward(&pack)?;
-            let found = pooled(self.head.attributed(&hidden)?, &pack, &[0])?;
+            let hidden = self.network.hidden(&pack, &mut Timings::default());
+            let found = pooled(self.network.head().attributed(&hidden), &pack, &[0])?;
             let logits = found.logits.of(0);
             encoding.weights = term_weights(logits, &self.has_term, self.preset.top_k());
             let position = |(id, _): &(u32, f32)| {
@@ -238,10 +241,11 @@ impl Encoder {
             return Err(Error::invalid_input("tracing a text: it has no tokens"));
         }
         let pack = Pack::new([ids]);
-        let hidden = self.backbone.forward(&pack)?;
-        let logits = pooled(self.head.max_logits(&hidden, pack.spans())?, &pack, &[0])?;
+        let hidden = self.network.hidden(&pack, &mut Timings::default());
+        let found = self.network.head().max_logits(&hidden, pack.spans());
+        let logits = pooled(found, &pack, &[0])?;
         Ok(Trace {
-            hidden: to_vec(&hidden)?,
+            hidden,
             max_logits: logits.of(0).collect(),
         })
     }
@@ -267,6 +271,11 @@ impl Encoder {
     /// files, as 32 hexadecimal digits. The preset has its own hash.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+
+    /// The form the weights are computed with.
+    pub fn weight_format(&self) -> WeightFormat {
+        self.weight_format
     }
 
     /// Folder name and fingerprint, joined by `@`.
@@ -328,8 +337,8 @@ impl Encoder {
 
     fn run(&self, texts: &[Tokens], batch: &[usize]) -> Result<Vec<Vec<(u32, f32)>>, Error> {
         let pack = Pack::new(batch.iter().map(|idx| texts[*idx].ids.as_slice()));
-        let hidden = self.backbone.forward(&pack)?;
-        let logits = pooled(self.head.max_logits(&hidden, pack.spans())?, &pack, batch)?;
+        let found = self.network.max_logits(&pack, &mut Timings::default());
+        let logits = pooled(found, &pack, batch)?;
         Ok((0..batch.len())
             .into_par_iter()
             .map(|idx| term_weights(logits.of(idx), &self.has_term, self.preset.top_k()))
@@ -407,22 +416,8 @@ fn specials(preset: &Preset, config: &Config) -> Result<Specials, Error> {
     })
 }
 
-fn build(
-    config: &Config,
-    weights: &mut Weights,
-    max_length: usize,
-) -> Result<(Backbone, Head), Error> {
-    let backbone = Backbone::new(config, weights, max_length)?;
-    let weight = if config.is_tied {
-        backbone.embed_tokens().clone()
-    } else {
-        weights.matrix(LM_HEAD, config.vocab_size, config.hidden_size)?
-    };
-    Ok((backbone, Head::new(weight)?))
-}
-
 /// Turns a bad row of a pack into the text and position the caller knows.
-fn pooled<T>(pooled: Pooled<T>, pack: &Pack, batch: &[usize]) -> Result<T, Error> {
+pub(crate) fn pooled<T>(pooled: Pooled<T>, pack: &Pack, batch: &[usize]) -> Result<T, Error> {
     let bad = match pooled {
         Pooled::Logits(logits) => return Ok(logits),
         Pooled::NotFinite(bad) => bad,

@@ -28,7 +28,6 @@ enum Kind {
     Unsupported,
     InvalidInput,
     NotFinite,
-    Compute,
 }
 
 impl Error {
@@ -121,16 +120,6 @@ impl Error {
             document_idx: None,
             source: None,
         }))
-    }
-}
-
-impl From<candle_core::Error> for Error {
-    fn from(source: candle_core::Error) -> Self {
-        let message = format!(
-            "computing a tensor product: {source}; this is a fault of laconic-model, please report \
-             it with the model's config.json"
-        );
-        Self::new(Kind::Compute, message).with_source(source)
     }
 }
 

@@ -2,22 +2,19 @@
 //! the positions of each text, never positions × vocabulary at once.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use candle_core::Tensor;
 use rayon::prelude::*;
 
-use crate::backbone::to_vec;
-use crate::error::Error;
 use crate::kernels::all_finite;
+use crate::matmul::{Cpu, GROUP, Input, Lanes, Matrix, Rows};
 
-/// Rows of the head's matrix in one tile of logits.
-const TILE_TOKENS: usize = 1024;
-/// Positions in one tile: with the above, 1 MiB of logits a thread.
-const TILE_POSITIONS: usize = 256;
+/// Tokens that one task pools: several groups of the head's matrix.
+const CHUNK_TOKENS: usize = 16 * GROUP;
 
 /// The output projection, vocabulary × hidden.
 pub(crate) struct Head {
-    weight: Tensor,
+    weight: Arc<Matrix>,
     vocab_size: usize,
 }
 
@@ -45,6 +42,7 @@ impl Keep for Maxima {
         Self(vec![f32::NEG_INFINITY; n_logits])
     }
 
+    #[inline(always)]
     fn raise(&mut self, at: Range<usize>, logits: &[f32], _row: usize) {
         raise(&mut self.0[at], logits);
     }
@@ -118,107 +116,121 @@ impl<T> Pooled<T> {
 }
 
 impl Head {
-    pub(crate) fn new(weight: Tensor) -> Result<Self, Error> {
-        let vocab_size = weight.dim(0)?;
-        Ok(Self { weight, vocab_size })
+    pub(crate) fn new(weight: Arc<Matrix>, vocab_size: usize) -> Self {
+        Self { weight, vocab_size }
+    }
+
+    pub(crate) fn weight(&self) -> &Matrix {
+        &self.weight
     }
 
     /// Pools the logits of each span of `hidden` (rows × hidden size).
     ///
     /// Every logit is looked at for finiteness before it is compared: a
     /// maximum with NaN would keep or lose it depending on the order.
-    pub(crate) fn max_logits(
-        &self,
-        hidden: &Tensor,
-        spans: &[Range<usize>],
-    ) -> Result<Pooled, Error> {
-        let pooled = self.pool(hidden, spans, |Maxima(maxima)| maxima)?;
-        Ok(pooled.map(|blocks| MaxLogits {
+    pub(crate) fn max_logits(&self, hidden: &[f32], spans: &[Range<usize>]) -> Pooled {
+        let pooled = self.pool(hidden, spans, |Maxima(maxima)| maxima);
+        pooled.map(|blocks| MaxLogits {
             blocks,
             n_texts: spans.len(),
-        }))
+        })
     }
 
     /// As [`max_logits`](Head::max_logits) for a pack of one text, the same bits, with the
     /// position that won.
-    pub(crate) fn attributed(&self, hidden: &Tensor) -> Result<Pooled<Attributed>, Error> {
-        let span = 0..hidden.dim(0)?;
-        let pooled = self.pool(hidden, &[span], |Winners { maxima, rows }| (maxima, rows))?;
-        Ok(pooled.map(|kept| {
+    pub(crate) fn attributed(&self, hidden: &[f32]) -> Pooled<Attributed> {
+        let span = 0..hidden.len() / self.weight.inputs();
+        let pooled = self.pool(hidden, &[span], |Winners { maxima, rows }| (maxima, rows));
+        pooled.map(|kept| {
             let (blocks, positions): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
             Attributed {
                 logits: MaxLogits { blocks, n_texts: 1 },
                 positions: positions.concat(),
             }
-        }))
+        })
     }
 
     /// Pools the chunks of the vocabulary, in order, and hands each to `finish`.
     fn pool<K: Keep, T: Send>(
         &self,
-        hidden: &Tensor,
+        hidden: &[f32],
         spans: &[Range<usize>],
         finish: impl Fn(K) -> T + Sync,
-    ) -> Result<Pooled<Vec<T>>, Error> {
-        let starts: Vec<usize> = (0..self.vocab_size).step_by(TILE_TOKENS).collect();
+    ) -> Pooled<Vec<T>> {
+        let texts = texts_by_row(spans);
+        let input = self.weight.input(&Rows::of(hidden, self.weight.inputs()));
+        let starts: Vec<usize> = (0..self.vocab_size).step_by(CHUNK_TOKENS).collect();
         let chunks: Vec<Result<T, BadLogit>> = starts
             .into_par_iter()
-            .map(|start| Ok(self.pool_chunk(hidden, spans, start)?.map(&finish)))
-            .collect::<Result<_, Error>>()?;
+            .map_init(Vec::new, |sums, start| {
+                let tokens = start..self.vocab_size.min(start + CHUNK_TOKENS);
+                let mut chunk = Chunk {
+                    kept: K::new(spans.len() * tokens.len()),
+                    tokens,
+                    bad: None,
+                };
+                self.pool_chunk(&input, &texts, &mut chunk, sums);
+                chunk.bad.map_or_else(|| Ok(finish(chunk.kept)), Err)
+            })
+            .collect();
         if let Some(bad) = chunks.iter().filter_map(|chunk| chunk.as_ref().err()).min() {
-            return Ok(Pooled::NotFinite(*bad));
+            return Pooled::NotFinite(*bad);
         }
-        Ok(Pooled::Logits(chunks.into_iter().flatten().collect()))
+        Pooled::Logits(chunks.into_iter().flatten().collect())
     }
 
     fn pool_chunk<K: Keep>(
         &self,
-        hidden: &Tensor,
-        spans: &[Range<usize>],
-        start: usize,
-    ) -> Result<Result<K, BadLogit>, Error> {
-        let width = TILE_TOKENS.min(self.vocab_size - start);
-        let weight = self.weight.narrow(0, start, width)?.t()?;
-        let mut kept = K::new(spans.len() * width);
-        for (text, span) in texts_by_row(spans).tiles() {
-            let logits = to_vec(&hidden.narrow(0, span.start, span.len())?.matmul(&weight)?)?;
-            for (idx, row) in logits.chunks_exact(width).enumerate() {
-                if !all_finite(row) {
-                    return Ok(Err(first_bad(row, span.start + idx, start)));
-                }
-                let text = text[idx];
-                kept.raise(text * width..(text + 1) * width, row, span.start + idx);
+        input: &Input,
+        texts: &[usize],
+        chunk: &mut Chunk<K>,
+        sums: &mut Vec<Lanes>,
+    ) {
+        for tiles in input.runs() {
+            let first = input.rows(&tiles).start;
+            for start in chunk.tokens.clone().step_by(GROUP) {
+                self.weight.group(input, tiles.clone(), start / GROUP, sums);
+                Cpu::this().vectorized(|| chunk.pool(start, first, &texts[first..], sums));
             }
         }
-        Ok(Ok(kept))
+    }
+}
+
+/// A chunk of the vocabulary while it is pooled.
+struct Chunk<K> {
+    tokens: Range<usize>,
+    kept: K,
+    bad: Option<BadLogit>,
+}
+
+impl<K: Keep> Chunk<K> {
+    /// Takes the logits of one group, from row `first` on, each row with its text.
+    #[inline(always)]
+    fn pool(&mut self, start: usize, first: usize, texts: &[usize], sums: &[Lanes]) {
+        let width = GROUP.min(self.tokens.end - start);
+        let offset = start - self.tokens.start;
+        for (idx, (logits, text)) in sums.iter().zip(texts).enumerate() {
+            let (logits, row) = (&logits[..width], first + idx);
+            if all_finite(logits) {
+                let at = text * self.tokens.len() + offset;
+                self.kept.raise(at..at + width, logits, row);
+            } else {
+                let bad = first_bad(logits, row, start);
+                self.bad = Some(self.bad.map_or(bad, |known| known.min(bad)));
+            }
+        }
     }
 }
 
 /// For each row of a pack, which text it belongs to.
-struct TextsByRow(Vec<usize>);
-
-fn texts_by_row(spans: &[Range<usize>]) -> TextsByRow {
+fn texts_by_row(spans: &[Range<usize>]) -> Vec<usize> {
     let owners = spans.iter().enumerate();
-    TextsByRow(
-        owners
-            .flat_map(|(text, span)| span.clone().map(move |_| text))
-            .collect(),
-    )
+    owners
+        .flat_map(|(text, span)| span.clone().map(move |_| text))
+        .collect()
 }
 
-impl TextsByRow {
-    /// Runs of at most `TILE_POSITIONS` rows, with their texts.
-    fn tiles(&self) -> impl Iterator<Item = (&[usize], Range<usize>)> {
-        self.0
-            .chunks(TILE_POSITIONS)
-            .enumerate()
-            .map(|(idx, texts)| {
-                let start = idx * TILE_POSITIONS;
-                (texts, start..start + texts.len())
-            })
-    }
-}
-
+#[inline(always)]
 fn raise(maxima: &mut [f32], row: &[f32]) {
     for (max, logit) in maxima.iter_mut().zip(row) {
         *max = if *logit > *max { *logit } else { *max };
@@ -240,11 +252,15 @@ fn first_bad(logits: &[f32], row: usize, start: usize) -> BadLogit {
 #[expect(clippy::cast_precision_loss, reason = "small numbers in tests")]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use crate::options::WeightFormat;
 
-    fn wave(rows: usize, cols: usize, step: f32) -> Tensor {
-        let values: Vec<f32> = (0..rows * cols).map(|i| (i as f32 * step).sin()).collect();
-        Tensor::from_vec(values, (rows, cols), &Device::Cpu).unwrap()
+    fn wave(rows: usize, cols: usize, step: f32) -> Vec<f32> {
+        (0..rows * cols).map(|i| (i as f32 * step).sin()).collect()
+    }
+
+    fn head(weight: &[f32], hidden: usize) -> Head {
+        let matrix = Matrix::pack(WeightFormat::F32, weight, hidden);
+        Head::new(Arc::new(matrix), weight.len() / hidden)
     }
 
     fn logits(pooled: Pooled) -> MaxLogits {
@@ -255,22 +271,15 @@ mod tests {
     }
 
     #[test]
-    fn tiles_together_are_the_plain_maximum() {
-        // Neither count is a multiple of its tile; spans cross tile borders.
-        let (rows, vocab) = (2 * TILE_POSITIONS + 9, 2 * TILE_TOKENS + 7);
+    fn chunks_together_are_the_plain_maximum() {
+        // The vocabulary is no multiple of a chunk; spans cross the borders of runs and tiles.
+        let (rows, vocab) = (521, 2 * CHUNK_TOKENS + 7);
         let (hidden, weight) = (wave(rows, 8, 0.37), wave(vocab, 8, 0.11));
         let spans = [0..1, 1..300, 300..rows];
-        let all = hidden
-            .matmul(&weight.t().unwrap())
-            .unwrap()
-            .to_vec2::<f32>()
-            .unwrap();
-        let pooled = logits(
-            Head::new(weight)
-                .unwrap()
-                .max_logits(&hidden, &spans)
-                .unwrap(),
-        );
+        let dot = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>();
+        let logits_of = |x| weight.chunks(8).map(|w| dot(x, w)).collect();
+        let all: Vec<Vec<f32>> = hidden.chunks(8).map(logits_of).collect();
+        let pooled = logits(head(&weight, 8).max_logits(&hidden, &spans));
         for (text, span) in spans.iter().enumerate() {
             let ours: Vec<f32> = pooled.of(text).collect();
             assert_eq!(ours.len(), vocab);
@@ -290,39 +299,29 @@ mod tests {
     #[test]
     fn winners_hold_the_maximum_and_the_first_of_equals_wins() {
         // Maxima in all tiles: rows repeat with a period of 70.
-        let (rows, vocab) = (2 * TILE_POSITIONS + 9, TILE_TOKENS + 7);
-        let period = wave(70, 8, 0.37).to_vec2::<f32>().unwrap();
-        let hidden: Vec<f32> = (0..rows).flat_map(|row| period[row % 70].clone()).collect();
-        let hidden = Tensor::from_vec(hidden, (rows, 8), &Device::Cpu).unwrap();
-        let head = Head::new(wave(vocab, 8, 0.11)).unwrap();
-        let plain = logits(
-            head.max_logits(&hidden, std::slice::from_ref(&(0..rows)))
-                .unwrap(),
-        );
-        let Pooled::Logits(found) = head.attributed(&hidden).unwrap() else {
+        let (rows, vocab) = (521, CHUNK_TOKENS + 7);
+        let period = wave(70, 8, 0.37);
+        let hidden: Vec<f32> = period.iter().copied().cycle().take(rows * 8).collect();
+        let head = head(&wave(vocab, 8, 0.11), 8);
+        let one = |hidden: &[f32]| {
+            let span = 0..hidden.len() / 8;
+            logits(head.max_logits(hidden, std::slice::from_ref(&span)))
+        };
+        let plain = one(&hidden);
+        let Pooled::Logits(found) = head.attributed(&hidden) else {
             panic!("all logits are finite");
         };
         let bits = |logits: &MaxLogits| logits.of(0).map(f32::to_bits).collect::<Vec<_>>();
         assert_eq!(bits(&found.logits), bits(&plain));
         // Each row alone, through the same code.
-        let alone: Vec<Vec<f32>> = (0..70)
-            .map(|row| {
-                let row = hidden.narrow(0, row, 1).unwrap();
-                logits(
-                    head.max_logits(&row, std::slice::from_ref(&(0..1)))
-                        .unwrap(),
-                )
-                .of(0)
-                .collect()
-            })
+        let alone: Vec<Vec<f32>> = period
+            .chunks(8)
+            .map(|row| one(row).of(0).collect())
             .collect();
         assert_eq!(found.positions.len(), vocab);
         for (token, position) in found.positions.iter().enumerate() {
             let best = alone.iter().map(|row| row[token]).fold(f32::MIN, f32::max);
-            assert!(
-                (alone[*position % 70][token] - best).abs() < 1e-5,
-                "{token}"
-            );
+            assert_eq!(alone[*position % 70][token], best, "{token}");
         }
         // Ties, where the bits are known.
         let mut kept = Winners::new(3);
@@ -341,15 +340,13 @@ mod tests {
     #[test]
     fn one_bad_logit_anywhere_is_found_and_placed() {
         for poison in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            for (row, token) in [(0, 0), (3, 1023), (5, 1024), (8, 1100)] {
+            for (row, token) in [(0, 0), (3, 511), (5, 512), (8, 1100)] {
                 // Only this row meets only this token's weight.
                 let mut hidden = vec![0.0_f32; 9 * 2];
                 hidden[row * 2] = 1.0;
                 let mut weight = vec![0.25_f32; 1101 * 2];
                 weight[token * 2] = poison;
-                let hidden = Tensor::from_vec(hidden, (9, 2), &Device::Cpu).unwrap();
-                let head = Head::new(Tensor::from_vec(weight, (1101, 2), &Device::Cpu).unwrap());
-                match head.unwrap().max_logits(&hidden, &[0..4, 4..9]).unwrap() {
+                match head(&weight, 2).max_logits(&hidden, &[0..4, 4..9]) {
                     Pooled::NotFinite(bad) => {
                         assert_eq!(bad.token_id, token);
                         // 0 × infinity is NaN as well: the first row counts.
@@ -366,13 +363,7 @@ mod tests {
         let mut hidden = vec![1.0_f32; 9 * 2];
         hidden[6 * 2] = f32::MAX;
         hidden[7 * 2] = f32::MAX;
-        let hidden = Tensor::from_vec(hidden, (9, 2), &Device::Cpu).unwrap();
-        let weight = Tensor::from_vec(vec![4.0_f32; 20], (10, 2), &Device::Cpu).unwrap();
-        match Head::new(weight)
-            .unwrap()
-            .max_logits(&hidden, &[0..4, 4..9])
-            .unwrap()
-        {
+        match head(&[4.0; 20], 2).max_logits(&hidden, &[0..4, 4..9]) {
             Pooled::NotFinite(bad) => assert_eq!(
                 bad,
                 BadLogit {

@@ -8,20 +8,31 @@
 
 use rayon::prelude::*;
 
+use crate::matmul::Cpu;
+
 /// Rows handed to one task; small enough to share out, large enough to pay.
 const ROWS: usize = 16;
 
+/// Partial sums of a reduction: the widest vector there is.
+const LANES: usize = 16;
+
 /// RMSNorm (Zhang and Sennrich 2019) of each row of `weight.len()` numbers.
-pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut Vec<f32>) {
     let width = weight.len();
-    let mut out = x.to_vec();
-    out.par_chunks_mut(ROWS * width).for_each(|rows| {
-        rows.chunks_exact_mut(width)
-            .for_each(|row| rms_norm_row(row, weight, eps));
-    });
-    out
+    out.resize(x.len(), 0.0);
+    out.par_chunks_mut(ROWS * width)
+        .zip(x.par_chunks(ROWS * width))
+        .for_each(|(out, x)| {
+            for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                Cpu::this().vectorized(|| {
+                    out.copy_from_slice(x);
+                    rms_norm_row(out, weight, eps);
+                });
+            }
+        });
 }
 
+#[inline(always)]
 fn rms_norm_row(row: &mut [f32], weight: &[f32], eps: f32) {
     let mean = sum_of_squares(row) / to_f32(row.len());
     let scale = if mean.is_finite() {
@@ -34,11 +45,12 @@ fn rms_norm_row(row: &mut [f32], weight: &[f32], eps: f32) {
     }
 }
 
-/// Eight partial sums: the compiler may not reorder one, and eight also lose
+/// Sixteen partial sums: the compiler may not reorder one, and sixteen also lose
 /// less to rounding.
+#[inline(always)]
 fn sum_of_squares(row: &[f32]) -> f32 {
-    let (chunks, rest) = row.as_chunks::<8>();
-    let mut sums = [0.0_f32; 8];
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let mut sums = [0.0_f32; LANES];
     for chunk in chunks {
         for (sum, value) in sums.iter_mut().zip(chunk) {
             *sum += value * value;
@@ -47,17 +59,20 @@ fn sum_of_squares(row: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest.iter().map(|value| value * value).sum::<f32>()
 }
 
-/// Softmax of one row in place; all NaN if any score is not finite.
-pub(crate) fn softmax(row: &mut [f32]) {
+/// Softmax of one row in place, its scores multiplied by `scale` first; all NaN if any score is
+/// not finite.
+pub(crate) fn softmax(row: &mut [f32], scale: f32) {
+    Cpu::this().vectorized(|| softmax_row(row, scale));
+}
+
+#[inline(always)]
+fn softmax_row(row: &mut [f32], scale: f32) {
     if !all_finite(row) {
         return row.fill(f32::NAN);
     }
-    let max = row
-        .iter()
-        .copied()
-        .fold(f32::NEG_INFINITY, |max, x| if x > max { x } else { max });
+    let max = max(row) * scale;
     for score in row.iter_mut() {
-        *score = exp(*score - max);
+        *score = exp(*score * scale - max);
     }
     let scale = sum(row).recip();
     for score in row.iter_mut() {
@@ -65,9 +80,27 @@ pub(crate) fn softmax(row: &mut [f32]) {
     }
 }
 
+#[inline(always)]
+fn max(row: &[f32]) -> f32 {
+    let larger = |max: f32, x: f32| if x > max { x } else { max };
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let mut maxima = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for (max, x) in maxima.iter_mut().zip(chunk) {
+            *max = larger(*max, *x);
+        }
+    }
+    maxima
+        .iter()
+        .chain(rest)
+        .copied()
+        .fold(f32::NEG_INFINITY, larger)
+}
+
+#[inline(always)]
 fn sum(row: &[f32]) -> f32 {
-    let (chunks, rest) = row.as_chunks::<8>();
-    let mut sums = [0.0_f32; 8];
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let mut sums = [0.0_f32; LANES];
     for chunk in chunks {
         for (sum, value) in sums.iter_mut().zip(chunk) {
             *sum += value;
@@ -76,27 +109,34 @@ fn sum(row: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest.iter().sum::<f32>()
 }
 
-/// SwiGLU's gate (Shazeer 2020): `silu(gate) · up`, written over `gate`.
-pub(crate) fn silu_mul(gate: &mut [f32], up: &[f32]) {
-    const CHUNK: usize = 4096;
-    gate.par_chunks_mut(CHUNK)
-        .zip(up.par_chunks(CHUNK))
-        .for_each(|(gate, up)| {
+/// SwiGLU's gate (Shazeer 2020): `silu(gate) · up`, written over `gate`, in rows that hold a gate
+/// from 0 and its `up` from `width / 2`.
+pub(crate) fn silu_mul(rows: &mut [f32], width: usize) {
+    rows.par_chunks_mut(width).for_each(|row| {
+        let (gate, up) = row.split_at_mut(width / 2);
+        Cpu::this().vectorized(|| {
             for (gate, up) in gate.iter_mut().zip(up) {
-                *gate = *gate / (1.0 + exp(-*gate)) * up;
+                *gate = *gate / (1.0 + exp(-*gate)) * *up;
             }
         });
+    });
 }
 
-/// Residual connection: `x += y`.
-pub(crate) fn add(x: &mut [f32], y: &[f32]) {
-    for (x, y) in x.iter_mut().zip(y) {
-        *x += y;
-    }
+/// Residual connection: `x += y`, rows of x `width` wide, those of y `stride`.
+pub(crate) fn add(x: &mut [f32], width: usize, y: &[f32], stride: usize) {
+    let rows = x.par_chunks_mut(ROWS * width);
+    rows.zip(y.par_chunks(ROWS * stride)).for_each(|(x, y)| {
+        for (x, y) in x.chunks_exact_mut(width).zip(y.chunks_exact(stride)) {
+            for (x, y) in x.iter_mut().zip(y) {
+                *x += y;
+            }
+        }
+    });
 }
 
 /// Whether no value is NaN or infinite. Branch-free within the row: it runs
 /// over every logit of every position.
+#[inline(always)]
 pub(crate) fn all_finite(row: &[f32]) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
     row.iter().fold(0, |bad, x| {
@@ -111,6 +151,7 @@ pub(crate) fn all_finite(row: &[f32]) -> bool {
 /// Range reduction and polynomial are those of Cephes `expf` (Moshier).
 /// Below −87.3 the result is clamped to the smallest normal number, above 88.3
 /// it is infinite (a little before it must be). NaN stays NaN.
+#[inline(always)]
 fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
@@ -150,6 +191,12 @@ fn to_f32(count: usize) -> f32 {
 mod tests {
     use super::*;
 
+    fn normed(row: &[f32]) -> Vec<f32> {
+        let mut out = Vec::new();
+        rms_norm(row, &vec![1.0; row.len()], 1e-5, &mut out);
+        out
+    }
+
     #[test]
     fn exp_is_within_two_units_over_its_range() {
         let mut worst = 0.0_f64;
@@ -165,10 +212,10 @@ mod tests {
 
     #[test]
     fn softmax_sums_to_one_and_keeps_order() {
-        let mut row: Vec<f32> = (0..37).map(|i| (i as f32).sin() * 30.0).collect();
-        let expected: Vec<f64> = row.iter().map(|x| f64::from(*x).exp()).collect();
+        let mut row: Vec<f32> = (0..37).map(|i| (i as f32).sin() * 60.0).collect();
+        let expected: Vec<f64> = row.iter().map(|x| (f64::from(*x) * 0.5).exp()).collect();
         let total: f64 = expected.iter().sum();
-        softmax(&mut row);
+        softmax(&mut row, 0.5);
         for (ours, truth) in row.iter().zip(&expected) {
             assert!((f64::from(*ours) - truth / total).abs() < 1e-6);
         }
@@ -181,13 +228,13 @@ mod tests {
                 let mut row = vec![0.5; 19];
                 row[at] = poison;
                 assert!(!all_finite(&row));
-                let normed = rms_norm(&row, &[1.0; 19], 1e-5);
+                let normed = normed(&row);
                 assert!(normed.iter().all(|x| x.is_nan()), "{poison} at {at}");
-                softmax(&mut row);
+                softmax(&mut row, 1.0);
                 assert!(row.iter().all(|x| x.is_nan()), "{poison} at {at}");
             }
-            let mut gate = [poison];
-            silu_mul(&mut gate, &[1.0]);
+            let mut gate = [poison, 1.0];
+            silu_mul(&mut gate, 2);
             assert!(!gate[0].is_finite(), "{poison} became {}", gate[0]);
         }
         assert!(all_finite(&[f32::MAX, f32::MIN, 0.0, f32::MIN_POSITIVE]));
@@ -195,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_norm_that_overflows_is_not_a_row_of_zeros() {
-        let normed = rms_norm(&[1e30, 1.0], &[1.0, 1.0], 1e-5);
+        let normed = normed(&[1e30, 1.0]);
         assert!(normed.iter().all(|x| x.is_nan()));
     }
 }

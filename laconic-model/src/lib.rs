@@ -49,13 +49,14 @@
 //! texts: logits exist only as tiles of 1 MiB a thread, attention scores as
 //! tiles of 2 MiB.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![deny(missing_docs)]
 
 mod attention;
 mod attribution;
 mod backbone;
 mod batch;
+pub mod bench;
 mod config;
 mod encoder;
 mod encoding;
@@ -63,11 +64,14 @@ mod error;
 mod folder;
 mod head;
 mod kernels;
+mod matmul;
+mod network;
 mod options;
 mod preset;
 mod rope;
 mod shard;
 mod text;
+mod timings;
 mod tokenize;
 mod weights;
 
@@ -75,6 +79,6 @@ pub use attribution::{AttributedTerm, Attribution, Part, Source, Span};
 pub use encoder::Encoder;
 pub use encoding::{Encoding, Trace};
 pub use error::Error;
-pub use options::LoadOptions;
+pub use options::{LoadOptions, WeightFormat};
 pub use preset::Preset;
 pub use text::Text;

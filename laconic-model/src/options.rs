@@ -10,6 +10,18 @@ const MAX_SIDE_FILE: u64 = 64 << 10;
 
 const DEFAULT_BATCH_TOKENS: usize = 4096;
 
+/// How weights are held in memory, and computed with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WeightFormat {
+    /// 4 bytes a weight: the checkpoint's numbers, computed in f32.
+    #[default]
+    F32,
+    /// 1.03 bytes a weight: bytes with a scale for every 128, multiplied as integers with rows
+    /// quantized alike. Term weights are not exactly those of the checkpoint.
+    Int8,
+}
+
 /// How to load a model folder, beyond where it is.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
@@ -17,6 +29,7 @@ pub struct LoadOptions {
     preset: Preset,
     overrides: Vec<(String, String)>,
     batch_tokens: Option<usize>,
+    weights: WeightFormat,
 }
 
 impl LoadOptions {
@@ -52,6 +65,16 @@ impl LoadOptions {
     pub fn batch_tokens(mut self, n_tokens: usize) -> Self {
         self.batch_tokens = Some(n_tokens);
         self
+    }
+
+    /// Holds the weights in this format, f32 unless set.
+    pub fn weights(mut self, format: WeightFormat) -> Self {
+        self.weights = format;
+        self
+    }
+
+    pub(crate) fn weight_format(&self) -> WeightFormat {
+        self.weights
     }
 
     pub(crate) fn tokenizer_path(&self) -> Option<&Path> {

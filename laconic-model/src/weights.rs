@@ -4,13 +4,14 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
-use candle_core::{Device, Tensor};
 use safetensors::tensor::TensorInfo;
 use serde::Deserialize;
 
 use crate::config::Config;
 use crate::error::Error;
 use crate::folder::{Fingerprint, Folder};
+use crate::matmul::Matrix;
+use crate::options::WeightFormat;
 use crate::shard::{Shard, UniqueMap, is_readable};
 
 const SINGLE: &str = "model.safetensors";
@@ -23,11 +24,17 @@ pub(crate) const LM_HEAD: &str = "lm_head.weight";
 /// Name of the embedding, which is also the head of tied checkpoints.
 pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
 
-/// Every tensor of the network, f32, by its name in the checkpoint.
-pub(crate) struct Weights(HashMap<String, Vec<f32>>);
+/// Every tensor of the network, by its name in the checkpoint.
+pub(crate) struct Weights(HashMap<String, Weight>);
+
+enum Weight {
+    Vector(Vec<f32>),
+    Matrix(Matrix),
+}
 
 impl Weights {
-    /// Loads the folder's safetensors, one file or sharded.
+    /// Loads the folder's safetensors, one file or sharded. Matrices are packed one by one as they
+    /// are read, so that only one is in memory as it lies in the file.
     ///
     /// Names, shapes and types of all tensors are compared with `config`
     /// before any data is read. Tensors the network does not use are refused,
@@ -37,42 +44,68 @@ impl Weights {
     pub(crate) fn load(
         folder: &Folder,
         config: &Config,
+        format: WeightFormat,
         fingerprint: &mut Fingerprint,
     ) -> Result<Self, Error> {
         let shards = open_shards(folder)?;
         let expected = manifest(config);
         check_manifest(&expected, &shards, config)?;
-        let wanted: HashSet<&str> = expected.iter().map(|tensor| tensor.name.as_str()).collect();
+        let wanted: HashMap<&str, &Expected> = expected
+            .iter()
+            .map(|tensor| (tensor.name.as_str(), tensor))
+            .collect();
         let mut tensors = HashMap::new();
         for shard in shards {
             log::debug!("reading {} tensors of {}", shard.tensors.len(), shard.name);
-            let is_wanted = |name: &str| wanted.contains(name);
+            let is_wanted = |name: &str| wanted.contains_key(name);
             shard.read(fingerprint, is_wanted, |name, values| {
-                tensors.insert(name, values);
+                if let Some(tensor) = wanted.get(name.as_str()) {
+                    tensors.insert(name, tensor.pack(values, format));
+                }
             })?;
         }
         Ok(Self(tensors))
     }
 
-    /// Takes a matrix out, rows × columns.
-    pub(crate) fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Tensor, Error> {
-        Ok(Tensor::from_vec(
-            self.vector(name)?,
-            (rows, cols),
-            &Device::Cpu,
-        )?)
+    /// Makes up every tensor of a network.
+    pub(crate) fn generate(
+        config: &Config,
+        format: WeightFormat,
+        mut values: impl FnMut(&Expected) -> Vec<f32>,
+    ) -> Self {
+        let tensors = manifest(config).into_iter().map(|tensor| {
+            let weight = tensor.pack(values(&tensor), format);
+            (tensor.name, weight)
+        });
+        Self(tensors.collect())
     }
 
-    /// Takes a tensor out as plain numbers.
+    /// Takes a matrix out.
+    pub(crate) fn matrix(&mut self, name: &str) -> Result<Matrix, Error> {
+        match self.0.remove(name) {
+            Some(Weight::Matrix(matrix)) => Ok(matrix),
+            _ => Err(missing(name)),
+        }
+    }
+
+    /// Takes a vector out.
     pub(crate) fn vector(&mut self, name: &str) -> Result<Vec<f32>, Error> {
-        let taken = self.0.remove(name);
-        taken.ok_or_else(|| Error::corrupt(format!("building the network: {name} is missing")))
+        match self.0.remove(name) {
+            Some(Weight::Vector(vector)) => Ok(vector),
+            _ => Err(missing(name)),
+        }
     }
 
     #[cfg(test)]
-    pub(crate) fn from_map(tensors: HashMap<String, Vec<f32>>) -> Self {
-        Self(tensors)
+    pub(crate) fn from_map(config: &Config, tensors: &HashMap<String, Vec<f32>>) -> Self {
+        Self::generate(config, WeightFormat::F32, |tensor| {
+            tensors[&tensor.name].clone()
+        })
     }
+}
+
+fn missing(name: &str) -> Error {
+    Error::corrupt(format!("building the network: {name} is missing"))
 }
 
 /// A tensor that the config implies, its dimensions with the fields they come
@@ -83,9 +116,23 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    #[cfg(test)]
     pub(crate) fn n_elements(&self) -> usize {
         self.dims.iter().map(|(_, size)| size).product()
+    }
+
+    /// Inputs of a matrix, one output a row; `None` for a vector.
+    pub(crate) fn inputs(&self) -> Option<usize> {
+        match self.dims.as_slice() {
+            [_, (_, inputs)] => Some(*inputs),
+            _ => None,
+        }
+    }
+
+    fn pack(&self, values: Vec<f32>, format: WeightFormat) -> Weight {
+        match self.inputs() {
+            Some(inputs) => Weight::Matrix(Matrix::pack(format, &values, inputs)),
+            None => Weight::Vector(values),
+        }
     }
 
     fn is_shape(&self, shape: &[usize]) -> bool {

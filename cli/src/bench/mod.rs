@@ -6,10 +6,12 @@
 //! | [`index`] | builds the index, or takes one that was built before | `index.rs` |
 //! | [`method`] | what is compared | `method.rs`; two floors of our own: `plain.rs`, `union.rs` |
 //! | [`measure`] | alternates the methods, takes the times | `measure.rs`, `clock.rs` |
+//! | [`encoder`] | the encoder's speed, on random weights | `encoder.rs` |
 //! | [`report`] | figures as JSON, table and plots | `report.rs`, `table.rs`, `svg.rs`, `machine.rs` |
 
 mod clock;
 pub(crate) mod collection;
+pub(crate) mod encoder;
 pub(crate) mod files;
 pub(crate) mod index;
 mod machine;

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::Global;
+use super::bench_encode::BenchEncode;
 use super::options::vector_scale;
 use crate::bench::collection::{Collection, Order, Synthetic};
 use crate::bench::files::FileCollection;
@@ -29,7 +30,9 @@ use crate::terminal::{Ending, UsageError, note, print_json, progress};
 /// Without --vectors the collection is generated: seeded, the same on every machine, with the
 /// statistics of learned-sparse vectors. It is no measure of effectiveness.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Methods:
   laconic        LaconicTopK: what laconic does
   exhaustive     LaconicTopK without looking at any bound
@@ -59,8 +62,11 @@ Examples:
   laconic bench --docs 200000 --k 10 --methods hybrid-parts,hybrid,laconic,bm25,tantivy-bm25
   laconic bench --docs 200000 --methods laconic,filter=50,filter=10,filter=1,filter=0.1 \\
                 --baseline laconic
-  laconic bench --json > figures.json")]
+  laconic bench --json > figures.json"
+)]
 pub(crate) struct Bench {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Documents; several numbers for several collections [default: 100000, or all of --vectors]
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     docs: Vec<u32>,
@@ -133,6 +139,11 @@ pub(crate) struct Bench {
     verify: bool,
 }
 
+#[derive(Debug, Subcommand)]
+enum What {
+    Encode(BenchEncode),
+}
+
 fn parse_terms(text: &str) -> Result<usize, String> {
     parse_within(text, laconic_tantivy::MAX_TERMS)
 }
@@ -145,7 +156,7 @@ fn parse_count(text: &str) -> Result<usize, String> {
     parse_within(text, 1024)
 }
 
-fn parse_within(text: &str, max: usize) -> Result<usize, String> {
+pub(super) fn parse_within(text: &str, max: usize) -> Result<usize, String> {
     let number = text.parse::<usize>().ok().filter(|n| (1..=max).contains(n));
     number.ok_or_else(|| format!("a whole number from 1 to {max} is needed"))
 }
@@ -155,6 +166,13 @@ const DEFAULT_DOCS: u32 = 100_000;
 
 impl Bench {
     pub(crate) fn run(self, global: &Global) -> Result<Ending> {
+        match self.what {
+            Some(What::Encode(encode)) => encode.run(global),
+            None => self.search(global),
+        }
+    }
+
+    fn search(self, global: &Global) -> Result<Ending> {
         let measurement = self.measurement()?;
         let mut report = Report {
             format: 1,

@@ -8,6 +8,7 @@ use clap::Args;
 use laconic_fixtures::checkpoint::TinyCheckpoint;
 use laconic_fixtures::scifact;
 use laconic_model::Encoder;
+use laconic_model::WeightFormat;
 use laconic_tantivy::{Approximation, Identity, ImpactQuantizer};
 
 use super::Global;
@@ -56,7 +57,7 @@ impl Demo {
             .write(&checkpoint)
             .with_context(|| unwritable(&dir))?;
         let corpus = index(&dir.join("index"), &files.corpus, &checkpoint, global)?;
-        let encoder = encoding::load(&checkpoint, None, &[])?;
+        let encoder = encoding::load(&checkpoint, None, &[], WeightFormat::default())?;
         let questions = read_queries(&files.queries)?;
         let qrels = Qrels::read(LineReader::open(&files.qrels)?)?;
         print_table(&corpus, &encoder, &questions, &qrels, global)?;
@@ -78,7 +79,7 @@ fn index(dir: &Path, docs: &Path, checkpoint: &Path, global: &Global) -> Result<
         std::fs::remove_dir_all(dir).with_context(|| unwritable(dir))?;
     }
     let vectors = VectorSource::Model(Box::new(CachedEncoder {
-        encoder: encoding::load(checkpoint, None, &[])?,
+        encoder: encoding::load(checkpoint, None, &[], WeightFormat::default())?,
         cache: None,
     }));
     let identity = Identity {

@@ -1,6 +1,7 @@
 //! The sub-commands, one file each.
 
 mod bench;
+mod bench_encode;
 mod cache_options;
 mod check;
 mod demo;

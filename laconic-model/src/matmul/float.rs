@@ -1,0 +1,105 @@
+//! Numbers as f32.
+
+use rayon::prelude::*;
+
+use super::{Cpu, FloatLine, GROUP, Rows};
+
+/// Inputs multiplied before the next tile's turn: a group's share of them, 64 KiB, and that of a
+/// task's rows, 512 KiB, stay in the second-level cache.
+pub(super) const BLOCK: usize = 512;
+
+/// Weights, group by group: one line for each input.
+#[derive(Default)]
+pub(super) struct FloatPanels {
+    lines: Vec<FloatLine>,
+}
+
+impl FloatPanels {
+    /// Packs outputs × inputs weights, the last group filled up with zeros.
+    pub(super) fn pack(values: &[f32], inputs: usize) -> Self {
+        let n_groups = values.len().div_ceil(GROUP * inputs);
+        let mut lines = vec![FloatLine([0.0; GROUP]); n_groups * inputs];
+        let groups = lines.par_chunks_mut(inputs);
+        groups
+            .zip(values.par_chunks(GROUP * inputs))
+            .for_each(|(lines, group)| pack_group(&Rows::of(group, inputs), lines));
+        Self { lines }
+    }
+
+    /// As [`pack`](Self::pack), on this thread.
+    pub(super) fn push(&mut self, rows: &Rows<'_>) {
+        for start in (0..rows.len()).step_by(GROUP) {
+            let group = rows.rows(start..rows.len().min(start + GROUP));
+            let first = self.lines.len();
+            let n_lines = first + rows.width();
+            self.lines.resize(n_lines, FloatLine([0.0; GROUP]));
+            pack_group(&group, &mut self.lines[first..]);
+        }
+    }
+
+    /// Appends inputs × outputs weights.
+    pub(super) fn push_transposed(&mut self, rows: &Rows<'_>) {
+        for start in (0..rows.width()).step_by(GROUP) {
+            let columns = start..rows.width().min(start + GROUP);
+            for row in rows.columns(columns.clone()).iter() {
+                let mut line = FloatLine([0.0; GROUP]);
+                line.0[..columns.len()].copy_from_slice(row);
+                self.lines.push(line);
+            }
+        }
+    }
+
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.lines.reserve_exact(other.lines.len());
+        self.lines.append(&mut other.lines);
+    }
+
+    pub(super) fn n_bytes(&self) -> usize {
+        size_of_val(self.lines.as_slice())
+    }
+
+    pub(super) fn checksum(&self, cpu: Cpu) -> u64 {
+        let sum = |lines: &[FloatLine]| {
+            let mut sums = [0_u32; GROUP];
+            for line in lines {
+                for (sum, value) in sums.iter_mut().zip(&line.0) {
+                    *sum = sum.wrapping_add(value.to_bits());
+                }
+            }
+            sums.into_iter().fold(0, u32::wrapping_add)
+        };
+        let chunks = self.lines.par_chunks(1 << 12);
+        let sums = chunks.map(|lines| u64::from(cpu.vectorized(|| sum(lines))));
+        sums.reduce(|| 0, u64::wrapping_add)
+    }
+
+    pub(super) fn group(&self, group: usize, inputs: usize) -> &[FloatLine] {
+        &self.lines[group * inputs..(group + 1) * inputs]
+    }
+
+    /// Writes the inputs of one output.
+    pub(super) fn row(&self, output: usize, out: &mut [f32]) {
+        let lines = self.group(output / GROUP, out.len());
+        for (value, line) in out.iter_mut().zip(lines) {
+            *value = line.0[output % GROUP];
+        }
+    }
+}
+
+fn pack_group(rows: &Rows<'_>, lines: &mut [FloatLine]) {
+    for (lane, row) in rows.iter().enumerate() {
+        for (line, value) in lines.iter_mut().zip(row) {
+            line.0[lane] = *value;
+        }
+    }
+}
+
+/// Lays a tile's rows side by side: inputs × rows.
+pub(super) fn interleave(rows: &Rows<'_>, out: &mut [f32]) {
+    let height = rows.len();
+    for (row, values) in rows.iter().enumerate() {
+        for (place, value) in out[row..].iter_mut().step_by(height).zip(values) {
+            *place = *value;
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Numbers as bytes: blocks of 128 inputs, each with a scale of its own.
+//!
+//! A number is byte × scale, the scale the block's largest magnitude over 127. Rows of `x` are
+//! quantized as they come; an outlier costs the precision of its own block only. Products of bytes
+//! are summed as integers, exactly, a block at a time; so every kernel gives the same bits.
+
+use rayon::prelude::*;
+
+use super::{Cpu, FloatLine, GROUP, Rows};
+
+/// Inputs that share a scale.
+pub(super) const BLOCK: usize = 128;
+/// Four inputs are multiplied in one step.
+pub(super) const STEP: usize = 4;
+/// Steps of a whole block.
+pub(super) const STEPS: usize = BLOCK / STEP;
+
+/// Four inputs of each of a group's 32 outputs, 128 added to each: the instruction takes one side
+/// unsigned. The row's `offsets` take it away again.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct ByteLine(pub(super) [u8; GROUP * STEP]);
+
+/// Weights, group by group.
+#[derive(Default)]
+pub(super) struct Int8Panels {
+    /// Groups × steps.
+    lines: Vec<ByteLine>,
+    /// Groups × blocks.
+    scales: Vec<FloatLine>,
+}
+
+/// Quantized rows, tile by tile: blocks × steps × rows of the tile.
+#[derive(Default)]
+pub(super) struct Int8Input {
+    words: Vec<i32>,
+    scales: Vec<f32>,
+    offsets: Vec<i32>,
+}
+
+/// One tile of an input.
+pub(super) struct Int8Tile<'a> {
+    /// Steps × rows: four inputs of a row as signed bytes.
+    pub(super) words: &'a [i32],
+    /// Blocks × rows.
+    pub(super) scales: &'a [f32],
+    /// Blocks × rows: −128 times the sum of the row's bytes.
+    pub(super) offsets: &'a [i32],
+}
+
+pub(super) fn n_steps(inputs: usize) -> usize {
+    inputs.div_ceil(STEP)
+}
+
+pub(super) fn n_blocks(inputs: usize) -> usize {
+    inputs.div_ceil(BLOCK)
+}
+
+impl Int8Panels {
+    /// Packs outputs × inputs weights, the last group filled up with zeros.
+    pub(super) fn pack(values: &[f32], inputs: usize) -> Self {
+        let n_groups = values.len().div_ceil(GROUP * inputs);
+        let mut lines = vec![ByteLine([128; GROUP * STEP]); n_groups * n_steps(inputs)];
+        let mut scales = vec![FloatLine([0.0; GROUP]); n_groups * n_blocks(inputs)];
+        let groups = lines.par_chunks_mut(n_steps(inputs));
+        groups
+            .zip(scales.par_chunks_mut(n_blocks(inputs)))
+            .zip(values.par_chunks(GROUP * inputs))
+            .for_each(|((lines, scales), group)| pack_group(group, inputs, lines, scales));
+        Self { lines, scales }
+    }
+
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.lines.reserve_exact(other.lines.len());
+        self.lines.append(&mut other.lines);
+        self.scales.reserve_exact(other.scales.len());
+        self.scales.append(&mut other.scales);
+    }
+
+    pub(super) fn n_bytes(&self) -> usize {
+        size_of_val(self.lines.as_slice()) + size_of_val(self.scales.as_slice())
+    }
+
+    pub(super) fn checksum(&self, cpu: Cpu) -> u64 {
+        let sum = |lines: &[ByteLine]| {
+            let mut sums = [0_u32; GROUP];
+            for line in lines {
+                for (sum, value) in sums.iter_mut().zip(line.0.as_chunks::<4>().0) {
+                    *sum = sum.wrapping_add(u32::from_le_bytes(*value));
+                }
+            }
+            sums.into_iter().fold(0, u32::wrapping_add)
+        };
+        let chunks = self.lines.par_chunks(1 << 12);
+        let sums = chunks.map(|lines| u64::from(cpu.vectorized(|| sum(lines))));
+        sums.reduce(|| 0, u64::wrapping_add)
+    }
+
+    pub(super) fn group(&self, group: usize, inputs: usize) -> (&[ByteLine], &[FloatLine]) {
+        let (steps, blocks) = (n_steps(inputs), n_blocks(inputs));
+        (
+            &self.lines[group * steps..(group + 1) * steps],
+            &self.scales[group * blocks..(group + 1) * blocks],
+        )
+    }
+
+    /// Writes the inputs of one output as numbers again.
+    pub(super) fn row(&self, output: usize, out: &mut [f32]) {
+        let (lines, scales) = self.group(output / GROUP, out.len());
+        let lane = output % GROUP;
+        for (values, (lines, scales)) in out.chunks_mut(BLOCK).zip(lines.chunks(STEPS).zip(scales))
+        {
+            for (values, line) in values.chunks_mut(STEP).zip(lines) {
+                for (value, byte) in values.iter_mut().zip(&line.0[lane * STEP..]) {
+                    *value = f32::from(i16::from(*byte) - 128) * scales.0[lane];
+                }
+            }
+        }
+    }
+}
+
+fn pack_group(group: &[f32], inputs: usize, lines: &mut [ByteLine], scales: &mut [FloatLine]) {
+    for (lane, row) in group.chunks_exact(inputs).enumerate() {
+        let blocks = row.chunks(BLOCK).zip(lines.chunks_mut(STEPS));
+        for ((values, lines), scales) in blocks.zip(scales.iter_mut()) {
+            let block = Block::of(values);
+            scales.0[lane] = block.scale;
+            for (line, bytes) in lines.iter_mut().zip(block.steps(values.len())) {
+                let bytes = bytes.map(|byte| byte ^ 128);
+                line.0[lane * STEP..(lane + 1) * STEP].copy_from_slice(&bytes);
+            }
+        }
+    }
+}
+
+impl Int8Input {
+    /// Room for rows that are then filled tile by tile.
+    pub(super) fn new(n_rows: usize, inputs: usize) -> Self {
+        Self {
+            words: vec![0; n_rows * n_steps(inputs)],
+            scales: vec![0.0; n_rows * n_blocks(inputs)],
+            offsets: vec![0; n_rows * n_blocks(inputs)],
+        }
+    }
+
+    /// The parts of each tile, to be filled.
+    pub(super) fn tiles_mut(
+        &mut self,
+        heights: impl Iterator<Item = usize>,
+        inputs: usize,
+    ) -> Vec<Int8TileMut<'_>> {
+        let (mut words, mut scales, mut offsets) = (
+            self.words.as_mut_slice(),
+            self.scales.as_mut_slice(),
+            self.offsets.as_mut_slice(),
+        );
+        heights
+            .map(|height| Int8TileMut {
+                words: words
+                    .split_off_mut(..height * n_steps(inputs))
+                    .unwrap_or_default(),
+                scales: scales
+                    .split_off_mut(..height * n_blocks(inputs))
+                    .unwrap_or_default(),
+                offsets: offsets
+                    .split_off_mut(..height * n_blocks(inputs))
+                    .unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    pub(super) fn tile(&self, start: usize, height: usize, inputs: usize) -> Int8Tile<'_> {
+        let (steps, blocks) = (n_steps(inputs), n_blocks(inputs));
+        Int8Tile {
+            words: &self.words[start * steps..(start + height) * steps],
+            scales: &self.scales[start * blocks..(start + height) * blocks],
+            offsets: &self.offsets[start * blocks..(start + height) * blocks],
+        }
+    }
+}
+
+/// One tile of an input, to be filled.
+pub(super) struct Int8TileMut<'a> {
+    words: &'a mut [i32],
+    scales: &'a mut [f32],
+    offsets: &'a mut [i32],
+}
+
+impl Int8TileMut<'_> {
+    pub(super) fn fill(&mut self, rows: &Rows<'_>) {
+        let height = rows.len();
+        for (row, values) in rows.iter().enumerate() {
+            for (block, values) in values.chunks(BLOCK).enumerate() {
+                let quantized = Block::of(values);
+                self.scales[block * height + row] = quantized.scale;
+                self.offsets[block * height + row] = -128 * quantized.sum();
+                let words = &mut self.words[block * STEPS * height + row..];
+                let places = words.iter_mut().step_by(height);
+                for (word, bytes) in places.zip(quantized.steps(values.len())) {
+                    *word = i32::from_le_bytes(bytes);
+                }
+            }
+        }
+    }
+}
+
+/// Up to 128 numbers as bytes, zeros behind them.
+struct Block {
+    scale: f32,
+    bytes: [u8; BLOCK],
+}
+
+impl Block {
+    /// A value that is not finite makes the scale NaN, and with it every sum it goes into.
+    #[inline(always)]
+    fn of(values: &[f32]) -> Self {
+        // Adding 1.5 · 2²³ rounds to the nearest integer and leaves it in the low bits.
+        const ROUND: f32 = 12_582_912.0;
+        // Below, 127 / max would overflow.
+        const SMALLEST: f32 = 1e-30;
+        let mut bytes = [0; BLOCK];
+        // Magnitudes compare as integers, NaN above infinity above all numbers.
+        let bits = values.iter().map(|value| value.to_bits() & 0x7fff_ffff);
+        let max = f32::from_bits(bits.fold(0, u32::max));
+        if !max.is_finite() {
+            return Self {
+                scale: f32::NAN,
+                bytes,
+            };
+        }
+        if max < SMALLEST {
+            return Self { scale: 0.0, bytes };
+        }
+        let inverse = 127.0 / max;
+        for (byte, value) in bytes.iter_mut().zip(values) {
+            *byte = (value * inverse + ROUND).to_bits().to_le_bytes()[0];
+        }
+        Self {
+            scale: max / 127.0,
+            bytes,
+        }
+    }
+
+    fn sum(&self) -> i32 {
+        let values = self.bytes.iter().map(|byte| i32::from(byte.cast_signed()));
+        values.sum()
+    }
+
+    /// The bytes of the steps that `len` values make.
+    fn steps(&self, len: usize) -> impl Iterator<Item = [u8; STEP]> + '_ {
+        let (steps, _) = self.bytes.as_chunks::<STEP>();
+        steps.iter().take(n_steps(len)).copied()
+    }
+}

@@ -1,0 +1,290 @@
+//! Matrix products `y = x Wᵀ`, W packed once, x many rows or few.
+//!
+//! 32 outputs are a *group*: W lies group by group, in the order in which a kernel reads it, and a
+//! group's inputs stay in cache while the rows of x pass, a dozen at a time (a *tile*, whose sums
+//! fill the registers). So W is read from memory once, whatever the number of rows; that is what
+//! bounds a query. Goto and van de Geijn, "Anatomy of high-performance matrix multiplication"
+//! (2008), has the reasons; packing W beforehand saves half of that work.
+//!
+//! A row's result does not depend on the other rows, nor on threads: every sum is taken in the
+//! order of the inputs. Quantized products are moreover the same bits on every processor.
+
+mod cpu;
+mod float;
+mod int8;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "portable.rs"]
+mod kernels;
+#[cfg(target_arch = "x86_64")]
+#[path = "x86.rs"]
+mod kernels;
+mod rows;
+mod scalar;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::options::WeightFormat;
+pub(crate) use cpu::Cpu;
+use float::{FloatPanels, interleave};
+use int8::{Int8Input, Int8Panels};
+use rows::Output;
+pub(crate) use rows::{Rows, Tiles};
+
+/// Outputs that are computed together.
+pub(crate) const GROUP: usize = 32;
+
+/// A row's sums for the outputs of one group.
+pub(crate) type Lanes = [f32; GROUP];
+
+/// One number for each output of a group.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct FloatLine(Lanes);
+
+/// Rows that go through a group in one task: what they gather fits the second-level cache.
+const TASK_ROWS: usize = 256;
+
+/// Weights, outputs × inputs, packed.
+pub(crate) struct Matrix {
+    n_groups: usize,
+    inputs: usize,
+    cpu: Cpu,
+    panels: Panels,
+}
+
+enum Panels {
+    F32(FloatPanels),
+    Int8(Int8Panels),
+}
+
+/// Rows made ready for a matrix of one format; several matrices may take the same.
+pub(crate) struct Input {
+    tiles: Tiles,
+    data: InputData,
+}
+
+enum InputData {
+    F32(Vec<f32>),
+    Int8(Int8Input),
+}
+
+impl Matrix {
+    /// Packs rows of weights, one row an output.
+    pub(crate) fn pack(format: WeightFormat, values: &[f32], inputs: usize) -> Self {
+        let panels = match format {
+            WeightFormat::F32 => Panels::F32(FloatPanels::pack(values, inputs)),
+            WeightFormat::Int8 => Panels::Int8(Int8Panels::pack(values, inputs)),
+        };
+        Self::new(panels, values.len() / inputs, inputs)
+    }
+
+    /// Packs numbers that change from text to text, for one product.
+    pub(crate) fn pack_rows(rows: &Rows<'_>) -> Self {
+        let mut panels = FloatPanels::default();
+        panels.push(rows);
+        Self::new(Panels::F32(panels), rows.len(), rows.width())
+    }
+
+    /// As [`pack_rows`](Self::pack_rows), but one row an input.
+    pub(crate) fn pack_columns(rows: &Rows<'_>) -> Self {
+        let mut panels = FloatPanels::default();
+        panels.push_transposed(rows);
+        Self::new(Panels::F32(panels), rows.width(), rows.len())
+    }
+
+    fn new(panels: Panels, outputs: usize, inputs: usize) -> Self {
+        Self {
+            n_groups: outputs.div_ceil(GROUP),
+            inputs,
+            cpu: Cpu::this(),
+            panels,
+        }
+    }
+
+    /// The outputs of several matrices one behind the other, each beginning with a group of its own.
+    pub(crate) fn stack<const N: usize>(parts: [Self; N]) -> Self {
+        let mut parts = parts.into_iter();
+        let mut all = parts.next().expect("at least one part");
+        for part in parts {
+            debug_assert_eq!(all.inputs, part.inputs);
+            match (&mut all.panels, part.panels) {
+                (Panels::F32(all), Panels::F32(part)) => all.append(part),
+                (Panels::Int8(all), Panels::Int8(part)) => all.append(part),
+                _ => unreachable!("parts of a matrix are packed in one format"),
+            }
+            all.n_groups += part.n_groups;
+        }
+        all
+    }
+
+    pub(crate) fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Columns of a product: the outputs, rounded up to whole groups.
+    pub(crate) fn width(&self) -> usize {
+        self.n_groups * GROUP
+    }
+
+    pub(crate) fn n_bytes(&self) -> usize {
+        match &self.panels {
+            Panels::F32(panels) => panels.n_bytes(),
+            Panels::Int8(panels) => panels.n_bytes(),
+        }
+    }
+
+    /// A sum over all that was packed: the time it takes is that of reading it.
+    pub(crate) fn checksum(&self) -> u64 {
+        match &self.panels {
+            Panels::F32(panels) => panels.checksum(self.cpu),
+            Panels::Int8(panels) => panels.checksum(self.cpu),
+        }
+    }
+
+    /// The weights of one output, as numbers: an embedding.
+    pub(crate) fn row(&self, output: usize, out: &mut [f32]) {
+        match &self.panels {
+            Panels::F32(panels) => panels.row(output, out),
+            Panels::Int8(panels) => panels.row(output, out),
+        }
+    }
+
+    /// Makes rows ready for this matrix.
+    pub(crate) fn input(&self, rows: &Rows<'_>) -> Input {
+        let tiles = Tiles::new(rows.len(), self.cpu.max_height());
+        let data = match &self.panels {
+            Panels::F32(_) => InputData::F32(self.interleaved(rows, tiles)),
+            Panels::Int8(_) => InputData::Int8(self.quantized(rows, tiles)),
+        };
+        Input { tiles, data }
+    }
+
+    /// As [`input`](Self::input), on this thread, for a matrix of f32.
+    pub(crate) fn input_here(&self, rows: &Rows<'_>) -> Input {
+        let tiles = Tiles::new(rows.len(), self.cpu.max_height());
+        let mut values = vec![0.0; rows.len() * self.inputs];
+        for (idx, part) in self.parts(&mut values, tiles).into_iter().enumerate() {
+            interleave(&rows.rows(tiles.tile(idx)), part);
+        }
+        Input {
+            tiles,
+            data: InputData::F32(values),
+        }
+    }
+
+    fn interleaved(&self, rows: &Rows<'_>, tiles: Tiles) -> Vec<f32> {
+        let mut values = vec![0.0; rows.len() * self.inputs];
+        let parts = self.parts(&mut values, tiles).into_par_iter();
+        parts
+            .enumerate()
+            .for_each(|(idx, part)| interleave(&rows.rows(tiles.tile(idx)), part));
+        values
+    }
+
+    /// Cuts the values of an input into those of its tiles.
+    fn parts<'a>(&self, mut values: &'a mut [f32], tiles: Tiles) -> Vec<&'a mut [f32]> {
+        let part = |height| values.split_off_mut(..height * self.inputs);
+        tiles.heights().filter_map(part).collect()
+    }
+
+    fn quantized(&self, rows: &Rows<'_>, tiles: Tiles) -> Int8Input {
+        let mut input = Int8Input::new(rows.len(), self.inputs);
+        let parts = input.tiles_mut(tiles.heights(), self.inputs);
+        parts
+            .into_par_iter()
+            .enumerate()
+            .for_each(|(idx, mut tile)| {
+                let rows = rows.rows(tiles.tile(idx));
+                self.cpu.vectorized(|| tile.fill(&rows));
+            });
+        input
+    }
+
+    /// `x Wᵀ`, rows × [`width`](Self::width), into a buffer that may serve many products.
+    #[allow(
+        unsafe_code,
+        reason = "threads write disjoint columns of the same rows"
+    )]
+    pub(crate) fn product(&self, input: &Input, out: &mut Vec<f32>) {
+        out.resize(input.tiles.n_rows() * self.width(), 0.0);
+        let output = Output::new(out, self.width());
+        let runs = input.runs();
+        // A group's runs are neighbours, so that its weights are in cache for the second.
+        (0..self.n_groups * runs.len())
+            .into_par_iter()
+            .for_each_init(Vec::new, |sums, task| {
+                let (group, tiles) = (task / runs.len(), &runs[task % runs.len()]);
+                self.group(input, tiles.clone(), group, sums);
+                // SAFETY: each pair of group and rows is one task's.
+                unsafe { output.write(input.rows(tiles).start, group, sums) };
+            });
+    }
+
+    /// As [`product`](Self::product), on this thread: for small matrices of which there are many.
+    pub(crate) fn product_here(&self, input: &Input, sums: &mut Vec<Lanes>, out: &mut Vec<f32>) {
+        out.resize(input.tiles.n_rows() * self.width(), 0.0);
+        for group in 0..self.n_groups {
+            self.group(input, 0..input.tiles.len(), group, sums);
+            for (row, lanes) in out.chunks_exact_mut(self.width()).zip(sums.iter()) {
+                row[group * GROUP..(group + 1) * GROUP].copy_from_slice(lanes);
+            }
+        }
+    }
+
+    /// The product of some tiles with one group, a row of `sums` for each of x.
+    pub(crate) fn group(
+        &self,
+        input: &Input,
+        tiles: Range<usize>,
+        group: usize,
+        sums: &mut Vec<Lanes>,
+    ) {
+        let first = input.rows(&tiles).start;
+        sums.clear();
+        sums.resize(input.rows(&tiles).len(), [0.0; GROUP]);
+        let tiles = tiles.map(|tile| input.tiles.tile(tile));
+        match (&self.panels, &input.data) {
+            (Panels::F32(panels), InputData::F32(x)) => {
+                let lines = panels.group(group, self.inputs);
+                for (block, lines) in lines.chunks(float::BLOCK).enumerate() {
+                    for rows in tiles.clone() {
+                        let start = rows.start * self.inputs + block * float::BLOCK * rows.len();
+                        let x = &x[start..start + lines.len() * rows.len()];
+                        let sums = &mut sums[rows.start - first..rows.end - first];
+                        kernels::float(self.cpu, x, lines, sums);
+                    }
+                }
+            }
+            (Panels::Int8(panels), InputData::Int8(x)) => {
+                let (lines, scales) = panels.group(group, self.inputs);
+                for rows in tiles {
+                    let x = x.tile(rows.start, rows.len(), self.inputs);
+                    let sums = &mut sums[rows.start - first..rows.end - first];
+                    kernels::int8(self.cpu, &x, lines, scales, sums);
+                }
+            }
+            _ => unreachable!("an input is made ready by a matrix of the same format"),
+        }
+    }
+}
+
+impl Input {
+    /// Runs of tiles, each a task's share.
+    pub(crate) fn runs(&self) -> Vec<Range<usize>> {
+        let n_tiles = self.tiles.len();
+        let n_runs = self.tiles.n_rows().div_ceil(TASK_ROWS);
+        (0..n_runs)
+            .map(|idx| idx * n_tiles / n_runs..(idx + 1) * n_tiles / n_runs)
+            .collect()
+    }
+
+    /// The rows that some tiles hold.
+    pub(crate) fn rows(&self, tiles: &Range<usize>) -> Range<usize> {
+        self.tiles.span(tiles)
+    }
+}
+
+#[cfg(test)]
+mod tests;

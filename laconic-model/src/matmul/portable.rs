@@ -1,0 +1,30 @@
+//! Where there are no kernels for the processor: the scalar ones.
+
+use super::cpu::Cpu;
+use super::int8::{ByteLine, Int8Tile};
+use super::{FloatLine, Lanes, scalar};
+
+impl Cpu {
+    pub(super) fn max_height(self) -> usize {
+        debug_assert_eq!(self.level(), super::cpu::Level::Scalar);
+        4
+    }
+
+    pub(crate) fn vectorized<T>(self, work: impl FnOnce() -> T) -> T {
+        work()
+    }
+}
+
+pub(super) fn float(_cpu: Cpu, x: &[f32], w: &[FloatLine], out: &mut [Lanes]) {
+    scalar::float(x, w, out);
+}
+
+pub(super) fn int8(
+    _cpu: Cpu,
+    x: &Int8Tile<'_>,
+    w: &[ByteLine],
+    scales: &[FloatLine],
+    out: &mut [Lanes],
+) {
+    scalar::int8(x, w, scales, out);
+}
