@@ -96,6 +96,14 @@ impl ReindexJob {
         Ok(result)
     }
 
+    /// Bytes of the source's files.
+    ///
+    /// # Errors
+    /// Tantivy's for what cannot be read.
+    pub fn source_bytes(&self) -> Result<u64, Error> {
+        bytes(&self.source)
+    }
+
     /// The pieces of each segment, all of them read for their checksums.
     fn all_pieces(&self) -> Result<Vec<Vec<Piece>>, Error> {
         let mut pieces: Vec<Vec<Piece>> = self.segments()?.iter().map(|_| Vec::new()).collect();
@@ -277,8 +285,11 @@ impl Assembly<'_> {
             (Some(plugin), Some(bounds)) => plugin.write_knowing(target, vec![(field, bounds)])?,
             _ => write_bounds(target)?,
         }
-        for component in SPLICED {
-            self.advance(source.open_read(component)?.len() as u64)?;
+        let bounds = SegmentComponent::Custom(EXTENSION.to_owned());
+        for component in SPLICED.into_iter().chain([bounds]) {
+            let path = source.relative_path(component);
+            let len = len(self.job.source.directory(), &path)?;
+            self.advance(len)?;
         }
         Ok(())
     }
@@ -316,6 +327,7 @@ impl Assembly<'_> {
         ReindexProgress {
             step: ReindexStep::Assembling,
             done: self.done.min(self.total),
+            resumed: 0,
             total: self.total,
         }
     }

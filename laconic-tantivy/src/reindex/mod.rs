@@ -193,6 +193,11 @@ impl ReindexJob {
         &self.plan
     }
 
+    /// The index that is only read.
+    pub fn source(&self) -> &Index {
+        &self.source
+    }
+
     fn segments(&self) -> Result<Vec<Segment>, Error> {
         let segments = self.source.searchable_segments();
         segments.map_err(|e| Error::during("reading the source's meta.json", e))
@@ -249,6 +254,8 @@ pub struct ReindexProgress {
     pub step: ReindexStep,
     /// How much of the step is done.
     pub done: u64,
+    /// How much of that an earlier run had done.
+    pub resumed: u64,
     /// How much there is to do in this step.
     pub total: u64,
 }

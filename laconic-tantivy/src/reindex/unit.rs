@@ -6,9 +6,9 @@ use std::ops::{ControlFlow, Range};
 use tantivy::store::StoreReader;
 use tantivy::{DocId, SegmentReader, TantivyDocument};
 
+use super::ReindexProgress;
 use super::piece::{PieceCounts, encode};
 use super::plan::ReindexUnit;
-use super::{ReindexProgress, ReindexStep};
 use crate::bulk::ImpactBuffer;
 use crate::vector::VectorParts;
 use crate::{Error, ImpactQuantizer, SparseVector};
@@ -76,10 +76,8 @@ pub struct UnitVectors<'a> {
     next_doc: DocId,
     counts: PieceCounts,
     progress: &'a mut dyn FnMut(ReindexProgress) -> ControlFlow<()>,
-    /// Documents of all units.
-    total: u64,
-    /// Documents of units that are finished.
-    before: u64,
+    /// How far the work was before this unit.
+    before: ReindexProgress,
 }
 
 impl<'a> UnitVectors<'a> {
@@ -88,7 +86,7 @@ impl<'a> UnitVectors<'a> {
         unit: &'a ReindexUnit,
         quantizer: ImpactQuantizer,
         progress: &'a mut dyn FnMut(ReindexProgress) -> ControlFlow<()>,
-        (before, total): (u64, u64),
+        before: ReindexProgress,
     ) -> UnitVectors<'a> {
         UnitVectors {
             reader,
@@ -97,7 +95,6 @@ impl<'a> UnitVectors<'a> {
             next_doc: unit.first_doc,
             counts: PieceCounts::default(),
             progress,
-            total,
             before,
         }
     }
@@ -144,9 +141,8 @@ impl<'a> UnitVectors<'a> {
 
     fn report(&mut self) -> Result<(), Error> {
         let progress = ReindexProgress {
-            step: ReindexStep::Vectors,
-            done: self.before + self.counts.documents,
-            total: self.total,
+            done: self.before.done + self.counts.documents,
+            ..self.before
         };
         super::report(self.progress, progress)
     }

@@ -136,8 +136,8 @@ impl Work<'_> {
         let documents = UnitDocuments::open(reader, unit)
             .map_err(|e| Error::during("opening the stored documents", e))?;
         let quantizer = self.job.plan.identity()?.quantizer;
-        let totals = (self.report.documents, self.total);
-        let mut taken = UnitVectors::new(reader, unit, quantizer, self.progress, totals);
+        let state = self.state();
+        let mut taken = UnitVectors::new(reader, unit, quantizer, self.progress, state);
         vectors(&documents, &mut taken)?;
         let (counts, bytes) = taken.finish(self.job.plan_hash);
         let directory = &self.job.directory;
@@ -151,11 +151,16 @@ impl Work<'_> {
     }
 
     fn tell(&mut self) -> Result<(), Error> {
-        let progress = ReindexProgress {
+        let state = self.state();
+        report(self.progress, state)
+    }
+
+    fn state(&self) -> ReindexProgress {
+        ReindexProgress {
             step: ReindexStep::Vectors,
             done: self.report.documents,
+            resumed: self.report.resumed_documents,
             total: self.total,
-        };
-        report(self.progress, progress)
+        }
     }
 }
