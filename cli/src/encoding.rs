@@ -84,6 +84,22 @@ pub fn encode_documents(
         .collect()
 }
 
+/// Encodes texts, those of similar length together.
+///
+/// # Errors
+/// When a logit is not finite, with the place of the text that is to blame.
+pub(crate) fn encode_texts(
+    encoder: &Encoder,
+    texts: &[Text<'_>],
+) -> Result<Vec<Encoded>, (Option<usize>, anyhow::Error)> {
+    let encodings = encoder.encode_batch(texts, |_| {});
+    let encodings = encodings.map_err(|error| (error.document_idx(), error.into()))?;
+    let vectors = encodings.iter().map(|encoding| encoded(encoder, encoding));
+    vectors
+        .collect::<Result<_>>()
+        .map_err(|error| (None, error))
+}
+
 /// Encodes texts that came from `documents`, in the same order; takes those from the cache that
 /// are there.
 ///

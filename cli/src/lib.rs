@@ -2,7 +2,7 @@
 //!
 //! [`collection`] reads the files a user hands over (documents, vectors, queries), which are
 //! treated as hostile; [`corpus`] is the index made of them; [`indexing`] fills it and
-//! [`retrieval`] asks it, [`hybrid`]ly too, for [pages](paging) of hits; [`explain`] says why a
+//! `reindexing` gives one that exists a laconic field; [`retrieval`] asks it, [`hybrid`]ly too, for [pages](paging) of hits; [`explain`] says why a
 //! document was found; [`eval`] judges ranked lists as trec_eval does, [`tuning`] chooses weights by
 //! them; `bench` measures. Each
 //! file of [`commands`] is one sub-command and only connects these.
@@ -19,6 +19,7 @@ pub mod explain;
 pub mod hybrid;
 pub mod indexing;
 pub mod paging;
+mod reindexing;
 pub mod retrieval;
 pub mod terminal;
 pub mod tuning;

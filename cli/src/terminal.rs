@@ -93,6 +93,18 @@ impl Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
+/// An input lacks what is needed.
+#[derive(Debug)]
+pub(crate) struct MissingError(pub(crate) String);
+
+impl Display for MissingError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for MissingError {}
+
 /// What is asked for does not fit the index that is there.
 #[derive(Debug)]
 pub(crate) struct MismatchError(pub(crate) &'static str);
@@ -201,6 +213,9 @@ fn cause_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     }
     if cause.is::<MismatchError>() {
         return Some(5);
+    }
+    if cause.is::<MissingError>() {
+        return Some(3);
     }
     if cause.is::<InputError>() || cause.is::<crate::eval::EvalError>() {
         return Some(3);

@@ -6,7 +6,8 @@ use std::fmt;
 ///
 /// The kind is private so that new ones can be added freely; act on the predicates
 /// ([`is_invalid_input`](Error::is_invalid_input), [`is_mismatch`](Error::is_mismatch),
-/// [`is_corrupt`](Error::is_corrupt), [`is_busy`](Error::is_busy)) and show the message.
+/// [`is_corrupt`](Error::is_corrupt), [`is_busy`](Error::is_busy),
+/// [`is_cancelled`](Error::is_cancelled)) and show the message.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
@@ -21,6 +22,7 @@ enum Kind {
     Mismatch,
     Corrupt,
     Busy,
+    Cancelled,
     Tantivy,
 }
 
@@ -46,6 +48,11 @@ impl Error {
         self.kind == Kind::Busy
     }
 
+    /// The caller's progress callback asked to stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.kind == Kind::Cancelled
+    }
+
     /// Where in a query text something is wrong: a character, counted from 1.
     pub fn column(&self) -> Option<usize> {
         self.column
@@ -62,6 +69,14 @@ impl Error {
 
     pub(crate) fn mismatch(message: impl Into<String>) -> Error {
         Error::new(Kind::Mismatch, message)
+    }
+
+    pub(crate) fn busy(message: impl Into<String>) -> Error {
+        Error::new(Kind::Busy, message)
+    }
+
+    pub(crate) fn cancelled(message: impl Into<String>) -> Error {
+        Error::new(Kind::Cancelled, message)
     }
 
     pub(crate) fn corrupt(message: impl Into<String>) -> Error {

@@ -13,6 +13,7 @@
 //! | add a field to a schema | [`LaconicField::add_to`], [`text_options`] |
 //! | create or open an index | [`create_in_dir`], [`open_in_dir`], or [`register`] on your own |
 //! | add documents | [`BulkWriter`]; or your `IndexWriter` with [`SparseVector::to_json`] as text |
+//! | give an index that exists a laconic field | [`Reindexer`] |
 //! | search | [`LaconicQuery`], alone or in a `BooleanQuery`, with any collector |
 //! | search by BM25 with your k1 and b | [`Bm25Query`] |
 //! | search by both, filtered | [`HybridQuery`] |
@@ -71,6 +72,7 @@ mod parser;
 mod postings;
 mod quantizer;
 mod query;
+mod reindex;
 mod reorder;
 mod stats;
 mod tokenizer;
@@ -95,6 +97,10 @@ pub use quantizer::{ImpactQuantizer, QuantizationLoss};
 pub use query::{
     Approximation, Bm25, Bm25Query, HybridQuery, LaconicQuery, LaconicTopK, SearchWork, SumQuery,
     TermContribution, TopHits, exhaustive_top_k,
+};
+pub use reindex::{
+    ReindexJob, ReindexPlan, ReindexProgress, ReindexReport, ReindexStep, ReindexUnit, Reindexer,
+    UnitDocuments, UnitVectors, WorkReport,
 };
 pub use reorder::{OptimizeOptions, OptimizeProgress, OptimizeReport, OptimizeStep, optimize};
 pub use stats::{FieldStats, IndexStats};

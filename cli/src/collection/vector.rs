@@ -34,7 +34,8 @@ impl Record for VectorRecord {
 
 /// The factor a file's weights were multiplied with: `VectorScale::new(100.0)` makes 137 of the
 /// file a term weight of 1.37.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct VectorScale(f64);
 
 impl VectorScale {

@@ -13,6 +13,9 @@ mod info;
 mod optimize;
 mod options;
 mod page_options;
+mod reindex;
+mod reindex_options;
+mod reindex_units;
 mod search;
 mod tune;
 
@@ -65,6 +68,10 @@ enum Command {
     Encode(encode::Encode),
     Info(info::Info),
     Optimize(optimize::Optimize),
+    Reindex(reindex::Reindex),
+    Plan(reindex_units::Plan),
+    Work(reindex_units::Work),
+    Assemble(reindex_units::Assemble),
     Check(check::Check),
     Bench(bench::Bench),
 }
@@ -84,6 +91,10 @@ impl Laconic {
             Command::Encode(command) => command.run(&global),
             Command::Info(command) => command.run(&global),
             Command::Optimize(command) => command.run(&global),
+            Command::Reindex(command) => command.run(&global),
+            Command::Plan(command) => command.run(&global),
+            Command::Work(command) => command.run(&global),
+            Command::Assemble(command) => command.run(&global),
             Command::Check(command) => command.run(&global),
             Command::Bench(command) => command.run(&global),
         }

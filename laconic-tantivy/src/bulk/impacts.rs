@@ -326,6 +326,11 @@ impl PostingLists {
         self.impact_sum
     }
 
+    /// Number of lists.
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// Visits the lists in byte order of their terms: documents in ascending order, and their
     /// impacts. `new_ids` says which number a document gets; `None` leaves them as pushed.
     pub(crate) fn for_each<E>(

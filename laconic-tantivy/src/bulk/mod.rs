@@ -18,7 +18,9 @@ use tantivy::{Index, IndexWriter, Opstamp, TantivyDocument, Term};
 use crate::reorder::check_order;
 use crate::{Error, LaconicField, ModelIdentity, QuantizationLoss, SparseVector, register};
 use deletes::{DeleteOlder, SegmentAges};
+pub(crate) use impacts::{ImpactBuffer, PostingLists};
 use segments::{Finished, SegmentSettings};
+pub(crate) use splice::{ListSource, VisitList, copy_component, splice_field};
 use threads::{BATCHES_BYTES, Threads};
 
 /// Smallest memory budget, in bytes. Tantivy's writers take twelve million before the first

@@ -128,12 +128,12 @@ impl SegmentBuilder {
         let plugin = bounds_plugin(&target)?;
         let mut bounds = plugin.map(|plugin| plugin.field_bounds(max_doc));
         let lists = self.impacts.into_posting_lists();
-        let numbered = (&lists, new_ids.as_deref());
+        let mut numbered = (&lists, new_ids.as_deref());
         splice_field(
             &self.scratch_segment,
             &target,
             field.field(),
-            numbered,
+            &mut numbered,
             &mut bounds,
         )?;
         drop(lists);

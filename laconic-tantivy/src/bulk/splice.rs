@@ -17,13 +17,37 @@ use crate::postings::ListWriter;
 /// Bytes copied at a time.
 const CHUNK: usize = 1 << 20;
 
-/// Writes the inverted index of `target`: all sections of `source`, and `lists` as `field`, with
-/// documents numbered as `new_ids` says. Enters the lists into `bounds` as they are written.
+/// Takes a term, its documents in ascending order, and their impacts.
+pub(crate) type VisitList<'a> = dyn FnMut(&[u8], &[DocId], &[u8]) -> io::Result<()> + 'a;
+
+/// Where the posting lists of the spliced field come from.
+pub(crate) trait ListSource {
+    /// The sum of all impacts.
+    fn impact_sum(&self) -> u64;
+
+    /// Visits the lists in byte order of their terms.
+    fn for_each_list(&mut self, visit: &mut VisitList<'_>) -> io::Result<()>;
+}
+
+/// Lists in memory, with documents renumbered if they are to be.
+impl ListSource for (&PostingLists, Option<&[DocId]>) {
+    fn impact_sum(&self) -> u64 {
+        self.0.impact_sum()
+    }
+
+    fn for_each_list(&mut self, visit: &mut VisitList<'_>) -> io::Result<()> {
+        let (lists, new_ids) = *self;
+        lists.for_each(new_ids, visit)
+    }
+}
+
+/// Writes the inverted index of `target`: all sections of `source` but that of `field`, and
+/// `lists` as `field`. Enters the lists into `bounds` as they are written.
 pub(crate) fn splice_field(
     source: &Segment,
     target: &Segment,
     field: Field,
-    (lists, new_ids): (&PostingLists, Option<&[DocId]>),
+    lists: &mut dyn ListSource,
     bounds: &mut Option<FieldBounds>,
 ) -> tantivy::Result<()> {
     let schema = target.schema();
@@ -37,12 +61,12 @@ pub(crate) fn splice_field(
     )?;
     // An empty section, as Tantivy writes for a field without positions.
     positions.for_field(field);
-    lists.for_each(new_ids, |term, docs, impacts| {
+    lists.for_each_list(&mut |term, docs, impacts| {
         let place = writer.write(term, docs, impacts)?;
         if let Some(bounds) = bounds {
             bounds.add(term, docs, impacts, place);
         }
-        io::Result::Ok(())
+        Ok(())
     })?;
     writer.finish()?;
     for composite in [terms, postings, positions] {

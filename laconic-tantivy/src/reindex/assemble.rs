@@ -1,0 +1,373 @@
+//! [`ReindexJob::assemble`]: pieces and the source's files into the new index.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tantivy::directory::error::{DeleteError, OpenReadError};
+use tantivy::directory::{Directory, DirectoryLock, INDEX_WRITER_LOCK};
+use tantivy::index::{IndexMeta, SegmentComponent, SegmentMeta};
+use tantivy::{HasLen, Index, Segment, SegmentReader};
+
+use super::merge::PieceMerge;
+use super::meta::{schema_of, with_field};
+use super::piece::{Found, Piece, piece_path};
+use super::{ReindexJob, ReindexProgress, ReindexStep, report};
+use crate::bounds::{BoundsPlugin, EXTENSION, bounds_plugin, write_bounds};
+use crate::bulk::{copy_component, splice_field};
+use crate::{Error, LaconicField};
+
+/// With more postings than this, a segment's bounds are not held in memory beside the lists but
+/// read off the finished lists.
+const MAX_HELD_POSTINGS: u64 = 1 << 28;
+
+/// What [`ReindexJob::assemble`] made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReindexReport {
+    /// Segments, as many as the source has.
+    pub segments: u64,
+    /// Live documents.
+    pub documents: u64,
+    /// Of these, without any posting of the new field.
+    pub empty_documents: u64,
+    /// Postings of the new field.
+    pub postings: u64,
+    /// Bytes of the source's files.
+    pub bytes_before: u64,
+    /// Bytes of the new index's files.
+    pub bytes_after: u64,
+}
+
+impl ReindexJob {
+    /// Joins the pieces of all units, each of which has to be there and sound, with copies of the
+    /// source's files, as an index in the folder `target`. What an interrupted call left there is
+    /// removed first. `target` becomes an index that holds documents with the last write; nothing
+    /// is read from it before.
+    ///
+    /// # Errors
+    /// `is_invalid_input` naming units that are missing, `is_corrupt` naming pieces that are
+    /// damaged or of another plan, and source files whose checksum is wrong; `is_mismatch` when
+    /// the source changed; `is_busy`; `is_cancelled`; Tantivy's for I/O.
+    pub fn assemble(
+        &self,
+        target: impl Into<Box<dyn Directory>>,
+        progress: &mut dyn FnMut(ReindexProgress) -> ControlFlow<()>,
+    ) -> Result<ReindexReport, Error> {
+        self.plan.check_source(&self.source)?;
+        let pieces = self.all_pieces()?;
+        let target = target.into();
+        let _lock = lock(&*target)?;
+        let metas = self.source.load_metas();
+        let metas = metas.map_err(|e| Error::during("reading the source's meta.json", e))?;
+        let raw = self.source.directory().atomic_read(Path::new("meta.json"));
+        let raw = raw.map_err(|e| Error::during("reading the source's meta.json", e))?;
+        let meta = with_field(&raw, &self.plan)?;
+        let (schema, field) = schema_of(&meta, &self.plan)?;
+        remove_leftovers(&*target).map_err(|e| Error::during("emptying the target", e))?;
+        let index = Index::builder()
+            .schema(schema)
+            .settings(metas.index_settings.clone())
+            .register_plugin(BoundsPlugin::default().shared())
+            .open_or_create(target.clone())
+            .map_err(|e| Error::during("creating the new index", e))?;
+        let mut assembly = Assembly {
+            job: self,
+            metas: &metas,
+            index: &index,
+            field: &field,
+            done: 0,
+            total: self.size(&metas, &pieces)?,
+            stopped: None,
+            progress,
+            report: ReindexReport::default(),
+        };
+        // While these live, no garbage collection takes the files of the new segments.
+        let mut made = Vec::new();
+        for (segment, pieces) in self.segments()?.iter().zip(&pieces) {
+            made.push(assembly.segment(segment, pieces)?);
+        }
+        let mut result = assembly.report;
+        self.plan.check_source(&self.source)?;
+        publish(&index, &meta).map_err(|e| Error::during("writing the new meta.json", e))?;
+        result.bytes_before = bytes(&self.source)?;
+        result.bytes_after = bytes(&index)?;
+        self.verify(target)?;
+        Ok(result)
+    }
+
+    /// Bytes of the source's files.
+    ///
+    /// # Errors
+    /// Tantivy's for what cannot be read.
+    pub fn source_bytes(&self) -> Result<u64, Error> {
+        bytes(&self.source)
+    }
+
+    /// The pieces of each segment, all of them read for their checksums.
+    fn all_pieces(&self) -> Result<Vec<Vec<Piece>>, Error> {
+        let mut pieces: Vec<Vec<Piece>> = self.segments()?.iter().map(|_| Vec::new()).collect();
+        let mut missing = Vec::new();
+        for unit in self.plan.units() {
+            let found = Piece::find(&*self.directory, self.plan_hash, &unit);
+            match found.map_err(|e| Error::during(format!("reading unit {}", unit.number), e))? {
+                Found::Piece(piece) => pieces[unit.segment].push(piece),
+                Found::Nothing => missing.push(unit.number),
+                Found::Refused(why) => {
+                    return Err(Error::corrupt(format!(
+                        "{} of the job {why}; do unit {} again",
+                        piece_path(&unit).display(),
+                        unit.number
+                    )));
+                }
+            }
+        }
+        let Some(first) = missing.first() else {
+            return Ok(pieces);
+        };
+        let (n_missing, n_units) = (missing.len(), self.plan.n_units());
+        Err(Error::invalid(format!(
+            "{n_missing} of {n_units} units are missing, unit {first} the first of them; do them \
+             before the index is assembled"
+        )))
+    }
+
+    /// Bytes to copy, and postings to write.
+    fn size(&self, metas: &IndexMeta, pieces: &[Vec<Piece>]) -> Result<u64, Error> {
+        let postings = pieces
+            .iter()
+            .flatten()
+            .map(|piece| piece.counts().postings());
+        let files = metas.list_segment_files();
+        let lens = files.iter().map(|path| len(self.source.directory(), path));
+        Ok(postings.sum::<u64>() + lens.sum::<Result<u64, Error>>()?)
+    }
+
+    /// Opens what was made, and compares its documents with the source's.
+    fn verify(&self, target: Box<dyn Directory>) -> Result<(), Error> {
+        let attempt = || "opening the new index";
+        let mut index = Index::open(target).map_err(|e| Error::during(attempt(), e))?;
+        crate::register(&mut index)?;
+        let made = index.searchable_segments();
+        let made = made.map_err(|e| Error::during(attempt(), e))?;
+        let sources = self.segments()?;
+        let mut is_same = made.len() == sources.len();
+        for (made, source) in made.iter().zip(&sources) {
+            let reader = SegmentReader::open(made).map_err(|e| Error::during(attempt(), e))?;
+            let docs = (source.meta().max_doc(), source.meta().num_docs());
+            is_same &= docs == (reader.max_doc(), reader.num_docs()) && made.id() == source.id();
+        }
+        match is_same {
+            true => Ok(()),
+            false => Err(Error::corrupt(
+                "the new index has other documents than the source",
+            )),
+        }
+    }
+}
+
+fn lock(target: &dyn Directory) -> Result<DirectoryLock, Error> {
+    let lock = target.acquire_lock(&INDEX_WRITER_LOCK);
+    lock.map_err(|_| Error::busy("another process is writing to the folder of the new index"))
+}
+
+/// Deletes what an interrupted assembly left, the list of it last.
+fn remove_leftovers(target: &dyn Directory) -> tantivy::Result<()> {
+    let list = Path::new(".managed.json");
+    let paths: Vec<PathBuf> = match target.atomic_read(list) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::other)?,
+        Err(OpenReadError::FileDoesNotExist(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for path in paths.iter().map(PathBuf::as_path).chain([list]) {
+        match target.delete(path) {
+            Ok(()) | Err(DeleteError::FileDoesNotExist(_)) => {}
+            Err(error) => return Err(io::Error::other(error).into()),
+        }
+    }
+    Ok(target.sync_directory()?)
+}
+
+struct Assembly<'a> {
+    job: &'a ReindexJob,
+    metas: &'a IndexMeta,
+    index: &'a Index,
+    field: &'a LaconicField,
+    done: u64,
+    total: u64,
+    /// Set when the progress callback asked to stop.
+    stopped: Option<Error>,
+    progress: &'a mut dyn FnMut(ReindexProgress) -> ControlFlow<()>,
+    report: ReindexReport,
+}
+
+impl Assembly<'_> {
+    fn segment(&mut self, source: &Segment, pieces: &[Piece]) -> Result<SegmentMeta, Error> {
+        let attempt = || format!("writing segment {}", source.id().short_uuid_string());
+        self.check_checksums(source)?;
+        let target = self.target(source.meta());
+        let outcome = self.write(source, &target, pieces);
+        // What the progress callback wished came through Tantivy's errors.
+        match self.stopped.take() {
+            Some(cancelled) => return Err(cancelled),
+            None => outcome.map_err(|e| Error::during(attempt(), e))?,
+        }
+        self.report.segments += 1;
+        for piece in pieces {
+            let counts = piece.counts();
+            self.report.documents += counts.documents;
+            self.report.empty_documents += counts.empty;
+            self.report.postings += counts.postings();
+        }
+        let meta = target.meta().clone();
+        meta.untrack_temp_docstore();
+        Ok(meta)
+    }
+
+    /// The segment of the same name in the new index.
+    fn target(&self, meta: &SegmentMeta) -> Segment {
+        let target = self.index.new_segment_meta(meta.id(), meta.max_doc());
+        self.index.segment(match meta.delete_opstamp() {
+            Some(opstamp) => target.with_delete_meta(meta.num_deleted_docs(), opstamp),
+            None => target,
+        })
+    }
+
+    /// A copy gets a new checksum, which must not make damage look sound.
+    fn check_checksums(&self, source: &Segment) -> Result<(), Error> {
+        for component in self.copied(source).into_iter().chain(SPLICED) {
+            let path = source.relative_path(component);
+            let directory = self.job.source.directory();
+            let attempt = || format!("reading {} of the source", path.display());
+            let exists = directory.exists(&path);
+            if !exists.map_err(|e| Error::during(attempt(), e))? {
+                continue;
+            }
+            let is_sound = directory.validate_checksum(&path);
+            if !is_sound.map_err(|e| Error::during(attempt(), e))? {
+                return Err(Error::corrupt(format!(
+                    "{} of the source does not match its checksum; `laconic check` tells what is \
+                     damaged",
+                    path.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        source: &Segment,
+        target: &Segment,
+        pieces: &[Piece],
+    ) -> tantivy::Result<()> {
+        let postings: u64 = pieces.iter().map(|piece| piece.counts().postings()).sum();
+        let plugin = bounds_plugin(target)?.filter(|_| postings <= MAX_HELD_POSTINGS);
+        let mut bounds = plugin.map(|plugin| plugin.field_bounds(target.meta().max_doc()));
+        let field = self.field.field();
+        let max_impact = self.field.identity().quantizer.max_impact();
+        let mut lists = PieceMerge {
+            pieces,
+            max_impact,
+            progress: &mut |postings| self.advance(postings),
+        };
+        splice_field(source, target, field, &mut lists, &mut bounds)?;
+        for component in self.copied(source) {
+            let directory = self.job.source.directory();
+            let path = source.relative_path(component.clone());
+            // A program's component need not have a file for every segment.
+            if directory.exists(&path)? {
+                copy_component(source, target, component)?;
+                self.advance(directory.open_read(&path)?.len() as u64)?;
+            }
+        }
+        match (plugin, bounds) {
+            (Some(plugin), Some(bounds)) => plugin.write_knowing(target, vec![(field, bounds)])?,
+            _ => write_bounds(target)?,
+        }
+        let bounds = SegmentComponent::Custom(EXTENSION.to_owned());
+        for component in SPLICED.into_iter().chain([bounds]) {
+            let path = source.relative_path(component);
+            let len = len(self.job.source.directory(), &path)?;
+            self.advance(len)?;
+        }
+        Ok(())
+    }
+
+    /// The files that are copied as they are.
+    fn copied(&self, source: &Segment) -> Vec<SegmentComponent> {
+        let mut components = vec![
+            SegmentComponent::FieldNorms,
+            SegmentComponent::FastFields,
+            SegmentComponent::Store,
+        ];
+        components.extend(
+            source
+                .meta()
+                .has_deletes()
+                .then_some(SegmentComponent::Delete),
+        );
+        // Ours has the new field's bounds, so it is written anew.
+        let extensions = self.metas.persisted_custom_extensions.iter();
+        let foreign = extensions.filter(|extension| *extension != EXTENSION);
+        components.extend(foreign.cloned().map(SegmentComponent::Custom));
+        components
+    }
+
+    fn advance(&mut self, more: u64) -> io::Result<()> {
+        self.done += more;
+        let state = self.state();
+        report(self.progress, state).map_err(|cancelled| {
+            self.stopped = Some(cancelled);
+            io::Error::other("stopped")
+        })
+    }
+
+    fn state(&self) -> ReindexProgress {
+        ReindexProgress {
+            step: ReindexStep::Assembling,
+            done: self.done.min(self.total),
+            resumed: 0,
+            total: self.total,
+        }
+    }
+}
+
+/// The files that have a section per field.
+const SPLICED: [SegmentComponent; 3] = [
+    SegmentComponent::Terms,
+    SegmentComponent::Postings,
+    SegmentComponent::Positions,
+];
+
+/// Makes the folder an index with documents.
+fn publish(index: &Index, meta: &Value) -> io::Result<()> {
+    let directory = index.directory();
+    // As a list in order, so that two runs make the same files.
+    let mut files: Vec<_> = directory.list_managed_files().into_iter().collect();
+    files.sort_unstable();
+    let mut list = serde_json::to_vec(&files)?;
+    list.push(b'\n');
+    directory.atomic_write(Path::new(".managed.json"), &list)?;
+    directory.sync_directory()?;
+    let mut meta = serde_json::to_vec_pretty(meta)?;
+    meta.push(b'\n');
+    directory.atomic_write(Path::new("meta.json"), &meta)?;
+    directory.sync_directory()
+}
+
+fn bytes(index: &Index) -> Result<u64, Error> {
+    let metas = index.load_metas();
+    let metas = metas.map_err(|e| Error::during("reading meta.json", e))?;
+    let files = metas.list_segment_files();
+    files.iter().map(|path| len(index.directory(), path)).sum()
+}
+
+/// Bytes of a file; 0 for one that a segment need not have.
+fn len(directory: &dyn Directory, path: &Path) -> Result<u64, Error> {
+    match directory.open_read(path) {
+        Ok(file) => Ok(file.len() as u64),
+        Err(OpenReadError::FileDoesNotExist(_)) => Ok(0),
+        Err(error) => Err(Error::during(format!("reading {}", path.display()), error)),
+    }
+}
