@@ -7,7 +7,7 @@
 
 use std::arch::x86_64::*;
 
-use super::cpu::{Cpu, Level};
+use super::cpu::{Cpu, Level, Work};
 use super::int8::{ByteLine, Int8Tile, STEPS};
 use super::{FloatLine, Lanes, scalar};
 
@@ -32,10 +32,10 @@ impl Cpu {
         }
     }
 
-    /// Runs `work` compiled for these instructions, as far as the compiler inlines it.
-    pub(crate) fn vectorized<T>(self, work: impl FnOnce() -> T) -> T {
+    /// Runs `work` compiled for these instructions.
+    pub(crate) fn vectorized<W: Work>(self, work: W) -> W::Output {
         match self.level() {
-            Level::Scalar => work(),
+            Level::Scalar => work.run(),
             // SAFETY: a `Cpu` of this level exists only where its features were detected.
             Level::Avx2 => unsafe { with_avx2(work) },
             // SAFETY: as above.
@@ -45,13 +45,13 @@ impl Cpu {
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn with_avx2<T>(work: impl FnOnce() -> T) -> T {
-    work()
+fn with_avx2<W: Work>(work: W) -> W::Output {
+    work.run()
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn with_avx512<T>(work: impl FnOnce() -> T) -> T {
-    work()
+fn with_avx512<W: Work>(work: W) -> W::Output {
+    work.run()
 }
 
 /// `out += x w` for one tile: `x` is inputs × height, `w` one line for each input.
@@ -128,7 +128,13 @@ fn int8_avx512<const R: usize>(
     let rows = x.scales.as_chunks::<R>().0.iter();
     let rows = rows.zip(x.offsets.as_chunks::<R>().0);
     let blocks = w.chunks(STEPS).zip(x.words.chunks(STEPS * R)).zip(scales);
+    let mut ahead = w.as_ptr_range().end.cast::<i8>().wrapping_add(x.ahead.start);
     for (((w, words), scales), (x_scales, offsets)) in blocks.zip(rows) {
+        // Not in the loop below: the compiler would keep its sums in memory around it.
+        for _ in 0..x.ahead.lines {
+            _mm_prefetch::<_MM_HINT_T1>(ahead);
+            ahead = ahead.wrapping_add(64);
+        }
         let mut dots = offsets.map(|offset| [_mm512_set1_epi32(offset); 2]);
         for (w, words) in w.iter().zip(words.as_chunks::<R>().0) {
             // SAFETY: 128 bytes, read as 64 and 64.
