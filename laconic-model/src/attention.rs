@@ -122,7 +122,9 @@ fn attend_task(
     let scale = (heads.dim as f32).sqrt().recip();
     for head in 0..heads.n_kv * heads.per_kv {
         let KeysValues { keys, values } = &packed[head / heads.per_kv];
-        let queries = projections.head(0, head, heads.dim).rows(task.positions.clone());
+        let queries = projections
+            .head(0, head, heads.dim)
+            .rows(task.positions.clone());
         keys.product_here(&keys.input_here(&queries), &mut room.sums, &mut room.scores);
         let n = values.inputs();
         for row in room.scores.chunks_exact_mut(keys.width()) {

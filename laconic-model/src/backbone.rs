@@ -226,7 +226,9 @@ impl Attention {
             attend(&self.heads, &projections, pack.spans(), &mut room.mixed);
         });
         timings.time(Part::Linear, || {
-            let input = self.o_proj.input(&Rows::of(&room.mixed, self.heads.q_width()));
+            let input = self
+                .o_proj
+                .input(&Rows::of(&room.mixed, self.heads.q_width()));
             self.o_proj.product(&input, &mut room.out);
         });
     }

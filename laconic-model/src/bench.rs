@@ -141,7 +141,10 @@ impl RandomModel {
 
     /// Additions and multiplications that texts of `n_tokens` take.
     pub fn operations(&self, n_tokens: usize, n_texts: usize) -> u64 {
-        let weights = self.network.matrices().map(|matrix| matrix.width() * matrix.inputs());
+        let weights = self
+            .network
+            .matrices()
+            .map(|matrix| matrix.width() * matrix.inputs());
         let attention = 2 * self.config.n_layers * self.config.q_width() * n_tokens;
         let per_token = weights.sum::<usize>() + attention;
         u64::try_from(2 * per_token * n_tokens * n_texts).unwrap_or(u64::MAX)
@@ -245,7 +248,9 @@ mod tests {
             let together = encode(format, 3, &texts);
             let model = RandomModel::new(Shape::Tiny, format, 7, 1).unwrap();
             for (text, together) in texts.iter().zip(together) {
-                let alone = model.encode(&[text], Some(512), &mut Timings::default()).unwrap();
+                let alone = model
+                    .encode(&[text], Some(512), &mut Timings::default())
+                    .unwrap();
                 assert_eq!(alone, [together]);
             }
         }
@@ -266,7 +271,9 @@ mod tests {
     fn ids_and_lengths_are_checked() {
         let model = RandomModel::new(Shape::Tiny, WeightFormat::F32, 1, 1).unwrap();
         for text in [vec![2048], vec![0; MAX_TOKENS + 1]] {
-            let error = model.encode(&[&text], None, &mut Timings::default()).unwrap_err();
+            let error = model
+                .encode(&[&text], None, &mut Timings::default())
+                .unwrap_err();
             assert!(error.is_invalid_input(), "{error}");
         }
     }

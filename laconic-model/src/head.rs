@@ -331,7 +331,10 @@ mod tests {
         let bits = |logits: &MaxLogits| logits.of(0).map(f32::to_bits).collect::<Vec<_>>();
         assert_eq!(bits(&found.logits), bits(&plain));
         // Each row alone, through the same code.
-        let alone: Vec<Vec<f32>> = period.chunks(8).map(|row| one(row).of(0).collect()).collect();
+        let alone: Vec<Vec<f32>> = period
+            .chunks(8)
+            .map(|row| one(row).of(0).collect())
+            .collect();
         assert_eq!(found.positions.len(), vocab);
         for (token, position) in found.positions.iter().enumerate() {
             let best = alone.iter().map(|row| row[token]).fold(f32::MIN, f32::max);

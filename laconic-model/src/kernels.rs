@@ -110,7 +110,11 @@ fn max(row: &[f32]) -> f32 {
             *max = larger(*max, *x);
         }
     }
-    maxima.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
+    maxima
+        .iter()
+        .chain(rest)
+        .copied()
+        .fold(f32::NEG_INFINITY, larger)
 }
 
 #[inline(always)]

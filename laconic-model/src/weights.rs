@@ -98,7 +98,9 @@ impl Weights {
 
     #[cfg(test)]
     pub(crate) fn from_map(config: &Config, tensors: &HashMap<String, Vec<f32>>) -> Self {
-        Self::generate(config, WeightFormat::F32, |tensor| tensors[&tensor.name].clone())
+        Self::generate(config, WeightFormat::F32, |tensor| {
+            tensors[&tensor.name].clone()
+        })
     }
 }
 

@@ -131,11 +131,7 @@ impl EncoderBench {
         })
     }
 
-    fn model<'a>(
-        &self,
-        name: &'a str,
-        format: WeightFormat,
-    ) -> Result<(Model<'a>, ModelFigures)> {
+    fn model<'a>(&self, name: &'a str, format: WeightFormat) -> Result<(Model<'a>, ModelFigures)> {
         let before = status_bytes("VmRSS:");
         let model = RandomModel::new(self.shape, format, self.seed, self.threads)?;
         let memory = status_bytes("VmRSS:").zip(before);
@@ -246,7 +242,9 @@ impl EncoderBench {
         let vocab = u64::try_from(vocab).unwrap_or(1);
         let mut state = u64::from(self.seed);
         let mut id = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             u32::try_from((state >> 33) % vocab).unwrap_or(0)
         };
         (0..self.texts)
@@ -331,7 +329,9 @@ impl EncoderReport {
             ))?;
         }
         let memory = self.peak_memory_bytes.map_or("?".to_owned(), megabytes);
-        print(format_args!("peak memory, all formats loaded: {memory} MB\n"))?;
+        print(format_args!(
+            "peak memory, all formats loaded: {memory} MB\n"
+        ))?;
         print(format_args!(
             "tokens texts weights         ms     docs/s   tokens/s  GFLOP/s  ceiling  linear   \
              attn   head   rest"

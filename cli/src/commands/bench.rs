@@ -30,7 +30,9 @@ use crate::terminal::{Ending, UsageError, note, print_json, progress};
 /// Without --vectors the collection is generated: seeded, the same on every machine, with the
 /// statistics of learned-sparse vectors. It is no measure of effectiveness.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Methods:
   laconic        LaconicTopK: what laconic does
   exhaustive     LaconicTopK without looking at any bound
@@ -60,7 +62,8 @@ Examples:
   laconic bench --docs 200000 --k 10 --methods hybrid-parts,hybrid,laconic,bm25,tantivy-bm25
   laconic bench --docs 200000 --methods laconic,filter=50,filter=10,filter=1,filter=0.1 \\
                 --baseline laconic
-  laconic bench --json > figures.json")]
+  laconic bench --json > figures.json"
+)]
 pub(crate) struct Bench {
     #[command(subcommand)]
     what: Option<What>,

@@ -27,8 +27,13 @@ pub(crate) struct BenchEncode {
     #[arg(long, value_enum, default_value = "1b")]
     shape: ShapeName,
     /// Formats to compare; all are held in memory at once
-    #[arg(long, value_enum, value_name = "FORMAT,…", value_delimiter = ',',
-          default_value = "f32,int8")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT,…",
+        value_delimiter = ',',
+        default_value = "f32,int8"
+    )]
     weights: Vec<Weights>,
     /// Tokens of a text
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "16,128,512",

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use laconic_model::WeightFormat;
 use clap::Args;
 use laconic_fixtures::checkpoint::TinyCheckpoint;
 use laconic_fixtures::scifact;
 use laconic_model::Encoder;
+use laconic_model::WeightFormat;
 use laconic_tantivy::{Approximation, Identity, ImpactQuantizer};
 
 use super::Global;
@@ -78,7 +78,12 @@ fn index(dir: &Path, docs: &Path, checkpoint: &Path, global: &Global) -> Result<
     if Corpus::exists(dir) {
         std::fs::remove_dir_all(dir).with_context(|| unwritable(dir))?;
     }
-    let vectors = VectorSource::Model(Box::new(encoding::load(checkpoint, None, &[], WeightFormat::default())?));
+    let vectors = VectorSource::Model(Box::new(encoding::load(
+        checkpoint,
+        None,
+        &[],
+        WeightFormat::default(),
+    )?));
     let identity = Identity {
         quantizer: ImpactQuantizer::default(),
         model: vectors.model(),

@@ -52,29 +52,29 @@ pub(super) struct Int8Tile<'a> {
     pub(super) ahead: Ahead,
 }
 
-/// Which bytes behind a group to fetch while it is multiplied with a tile: the next group's, each
-/// tile its share. With one tile the processor does so by itself; with several it would only see
-/// this group's bytes pass again and again, and then wait for the next one's.
+/// Which bytes to fetch while a group is multiplied with a tile: the next group's, each tile its
+/// share. By itself the processor would see this group's bytes pass again and again, and then wait
+/// for the next one's: with 16 rows that took twice as long.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Ahead {
-    /// Bytes behind the group at which this tile's share begins.
+    /// Bytes behind the group's first at which this tile's share begins.
     pub(super) start: usize,
-    /// Cache lines to fetch for each block of inputs.
-    pub(super) lines: usize,
+    /// Bytes further at each step.
+    pub(super) pace: usize,
 }
 
 impl Ahead {
     /// More tiles than this compute for longer than fetching a group takes.
     const MAX_TILES: usize = 16;
 
-    fn new(tile: usize, n_tiles: usize, n_blocks: usize) -> Self {
-        if !(2..=Self::MAX_TILES).contains(&n_tiles) {
+    fn new(tile: usize, n_tiles: usize, n_steps: usize) -> Self {
+        if n_tiles > Self::MAX_TILES {
             return Self::default();
         }
-        let lines = STEPS * size_of::<ByteLine>() / 64 / n_tiles;
+        let pace = size_of::<ByteLine>() / n_tiles;
         Self {
-            start: tile * n_blocks * lines * 64,
-            lines,
+            start: n_steps * size_of::<ByteLine>() + tile * n_steps * pace,
+            pace,
         }
     }
 }
@@ -130,8 +130,7 @@ impl Int8Panels {
     pub(super) fn row(&self, output: usize, out: &mut [f32]) {
         let (lines, scales) = self.group(output / GROUP, out.len());
         let lane = output % GROUP;
-        for (values, (lines, scales)) in
-            out.chunks_mut(BLOCK).zip(lines.chunks(STEPS).zip(scales))
+        for (values, (lines, scales)) in out.chunks_mut(BLOCK).zip(lines.chunks(STEPS).zip(scales))
         {
             for (values, line) in values.chunks_mut(STEP).zip(lines) {
                 for (value, byte) in values.iter_mut().zip(&line.0[lane * STEP..]) {
@@ -198,9 +197,15 @@ impl Int8Input {
         );
         heights
             .map(|height| Int8TileMut {
-                words: words.split_off_mut(..height * n_steps(inputs)).unwrap_or_default(),
-                scales: scales.split_off_mut(..height * n_blocks(inputs)).unwrap_or_default(),
-                offsets: offsets.split_off_mut(..height * n_blocks(inputs)).unwrap_or_default(),
+                words: words
+                    .split_off_mut(..height * n_steps(inputs))
+                    .unwrap_or_default(),
+                scales: scales
+                    .split_off_mut(..height * n_blocks(inputs))
+                    .unwrap_or_default(),
+                offsets: offsets
+                    .split_off_mut(..height * n_blocks(inputs))
+                    .unwrap_or_default(),
             })
             .collect()
     }
@@ -212,7 +217,7 @@ impl Int8Input {
             words: &self.words[start * steps..end * steps],
             scales: &self.scales[start * blocks..end * blocks],
             offsets: &self.offsets[start * blocks..end * blocks],
-            ahead: Ahead::new(idx, tiles.len(), blocks),
+            ahead: Ahead::new(idx, tiles.len(), steps),
         }
     }
 }
@@ -275,7 +280,10 @@ impl Block {
         let bits = values.iter().map(|value| value.to_bits() & 0x7fff_ffff);
         let max = f32::from_bits(bits.fold(0, u32::max));
         if !max.is_finite() {
-            return Self { scale: f32::NAN, bytes };
+            return Self {
+                scale: f32::NAN,
+                bytes,
+            };
         }
         if max < SMALLEST {
             return Self { scale: 0.0, bytes };
@@ -284,7 +292,10 @@ impl Block {
         for (byte, value) in bytes.iter_mut().zip(values) {
             *byte = (value * inverse + ROUND).to_bits().to_le_bytes()[0];
         }
-        Self { scale: max / 127.0, bytes }
+        Self {
+            scale: max / 127.0,
+            bytes,
+        }
     }
 
     #[inline(always)]
@@ -300,4 +311,3 @@ impl Block {
         steps.iter().take(n_steps(len)).copied()
     }
 }
-

@@ -205,18 +205,18 @@ impl Matrix {
     fn quantized(&self, rows: &Rows<'_>, tiles: Tiles) -> Int8Input {
         let mut input = Int8Input::new(rows.len(), self.inputs);
         let parts = input.tiles_mut(tiles.heights(), self.inputs);
-        parts
-            .into_par_iter()
-            .enumerate()
-            .for_each(|(idx, tile)| {
-                let rows = rows.rows(tiles.tile(idx));
-                self.cpu.vectorized(Quantize(tile, rows));
-            });
+        parts.into_par_iter().enumerate().for_each(|(idx, tile)| {
+            let rows = rows.rows(tiles.tile(idx));
+            self.cpu.vectorized(Quantize(tile, rows));
+        });
         input
     }
 
     /// `x Wᵀ`, rows × [`width`](Self::width), into a buffer that may serve many products.
-    #[allow(unsafe_code, reason = "threads write disjoint columns of the same rows")]
+    #[allow(
+        unsafe_code,
+        reason = "threads write disjoint columns of the same rows"
+    )]
     pub(crate) fn product(&self, input: &Input, out: &mut Vec<f32>) {
         out.resize(input.tiles.n_rows() * self.width(), 0.0);
         let output = Output::new(out, self.width());

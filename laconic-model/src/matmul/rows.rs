@@ -103,7 +103,10 @@ pub(super) struct Output<'a> {
 }
 
 // SAFETY: `write` is the only access, and its callers keep to rectangles of their own.
-#[allow(unsafe_code, reason = "threads write disjoint columns of the same rows")]
+#[allow(
+    unsafe_code,
+    reason = "threads write disjoint columns of the same rows"
+)]
 unsafe impl Sync for Output<'_> {}
 
 impl<'a> Output<'a> {
@@ -120,7 +123,10 @@ impl<'a> Output<'a> {
     ///
     /// # Safety
     /// No other thread may write the same rows of the same group meanwhile.
-    #[allow(unsafe_code, reason = "threads write disjoint columns of the same rows")]
+    #[allow(
+        unsafe_code,
+        reason = "threads write disjoint columns of the same rows"
+    )]
     pub(super) unsafe fn write(&self, first_row: usize, group: usize, rows: &[Lanes]) {
         assert!((group + 1) * GROUP <= self.stride, "a group of the matrix");
         for (idx, lanes) in rows.iter().enumerate() {

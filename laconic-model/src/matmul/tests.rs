@@ -79,14 +79,19 @@ fn float_products_are_the_definition_on_every_processor() {
 
 #[test]
 fn vector_kernels_of_floats_agree_bit_for_bit() {
-    let fused: Vec<Cpu> = Cpu::available().filter(|cpu| cpu.name() != "scalar").collect();
+    let fused: Vec<Cpu> = Cpu::available()
+        .filter(|cpu| cpu.name() != "scalar")
+        .collect();
     for (rows, inputs, outputs) in SHAPES {
         let (x, w) = (random(3, rows * inputs), random(4, outputs * inputs));
         let mut all = fused
             .iter()
             .map(|cpu| product(&on(*cpu, WeightFormat::F32, &w, inputs), &x));
         let first = all.next();
-        assert!(all.all(|other| Some(other) == first), "{rows} {inputs} {outputs}");
+        assert!(
+            all.all(|other| Some(other) == first),
+            "{rows} {inputs} {outputs}"
+        );
     }
 }
 
@@ -97,7 +102,9 @@ fn quantized_products_agree_bit_for_bit_and_are_near_the_definition() {
         // An outlier, a row of zeros, a row too small to have a scale.
         x[0] *= 1000.0;
         x[inputs * (rows / 2)..inputs * (rows / 2 + 1)].fill(0.0);
-        x[inputs * (rows - 1)..].iter_mut().for_each(|x| *x *= 1e-35);
+        x[inputs * (rows - 1)..]
+            .iter_mut()
+            .for_each(|x| *x *= 1e-35);
         let expected = {
             let scalar = Cpu::available().next().unwrap();
             product(&on(scalar, WeightFormat::Int8, &w, inputs), &x)
@@ -115,7 +122,10 @@ fn quantized_products_agree_bit_for_bit_and_are_near_the_definition() {
             // Each product is off by at most half a step of either side: (1 + 1) / 254.
             let bound = f64::from(max) * f64::from(u16::try_from(inputs).unwrap()) * 2.1 / 254.0;
             for (ours, truth) in ours.iter().zip(truth) {
-                assert!((f64::from(*ours) - truth).abs() <= bound + 1e-30, "{ours} {truth}");
+                assert!(
+                    (f64::from(*ours) - truth).abs() <= bound + 1e-30,
+                    "{ours} {truth}"
+                );
             }
         }
     }
@@ -125,7 +135,10 @@ fn quantized_products_agree_bit_for_bit_and_are_near_the_definition() {
 #[test]
 fn quantized_products_of_extremes_are_exact() {
     for (x_sign, w_sign) in [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)] {
-        let (x, w) = (vec![x_sign * 127.0; 3 * 256], vec![w_sign * 127.0; 40 * 256]);
+        let (x, w) = (
+            vec![x_sign * 127.0; 3 * 256],
+            vec![w_sign * 127.0; 40 * 256],
+        );
         for cpu in Cpu::available() {
             let matrix = on(cpu, WeightFormat::Int8, &w, 256);
             let ours = trimmed(&matrix, &product(&matrix, &x), 40);
@@ -163,7 +176,10 @@ fn what_is_not_finite_stays_so() {
                 let matrix = on(cpu, format, &random(10, 5 * 150), 150);
                 let ours = trimmed(&matrix, &product(&matrix, &x), 5);
                 for (row, values) in ours.chunks(5).enumerate() {
-                    assert!(values.iter().all(|x| x.is_finite() != (row == 4)), "{cpu:?}");
+                    assert!(
+                        values.iter().all(|x| x.is_finite() != (row == 4)),
+                        "{cpu:?}"
+                    );
                 }
             }
         }
