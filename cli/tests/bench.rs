@@ -257,3 +257,55 @@ fn the_table_is_for_people_and_mistakes_are_named() {
     let output = scratch.bench("--vectors absent.jsonl");
     assert_eq!(output.status.code(), Some(3));
 }
+
+#[test]
+fn the_encoder_is_measured_in_every_format_and_length() {
+    let scratch = Scratch::new("encode");
+    let arguments = "encode --shape tiny --tokens 1,20 --texts 3 --rounds 1 --threads 2 --fidelity";
+    let report = scratch.json(arguments);
+    let rows = report["results"].as_array().unwrap();
+    let what: Vec<String> = rows
+        .iter()
+        .map(|row| format!("{} {} {}", row["weights"], row["tokens"], row["texts"]))
+        .collect();
+    let expected = [
+        "\"f32\" 1 3",
+        "\"int8\" 1 3",
+        "\"f32\" 20 3",
+        "\"int8\" 20 3",
+    ];
+    assert_eq!(what, expected);
+    for row in rows {
+        assert!(row["seconds"].as_f64().unwrap() > 0.0);
+        let parts = [
+            "share_linear",
+            "share_attention",
+            "share_head",
+            "share_rest",
+        ];
+        let parts = parts.map(|part| row[part].as_f64().unwrap());
+        assert!(parts.iter().all(|part| *part >= 0.0), "{row}");
+        assert!((parts.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+    }
+    for row in report["fidelity"].as_array().unwrap() {
+        assert!(row["cosine"].as_f64().unwrap() > 0.999, "{row}");
+    }
+    let bytes = |idx: usize| report["models"][idx]["weight_bytes"].as_u64().unwrap();
+    assert!(bytes(1) * 3 < bytes(0));
+    let table = scratch.bench(arguments).stdout;
+    let table = String::from_utf8(table).unwrap();
+    for word in ["plain read", "ceiling", "tokens/s", "attn", "cosine"] {
+        assert!(table.contains(word), "{word}: {table}");
+    }
+    for (arguments, message) in [
+        ("encode --tokens 9000", "whole number"),
+        ("encode --shape 2b", "2b"),
+        ("encode --weights f64", "f64"),
+        ("--docs 5 encode", "cannot be used"),
+    ] {
+        let output = scratch.bench(arguments);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {stderr}");
+        assert!(stderr.contains(message), "{arguments}: {stderr}");
+    }
+}

@@ -23,9 +23,6 @@ use crate::weights::{Expected, Weights};
 /// Longest text that a random network takes.
 pub const MAX_TOKENS: usize = 8192;
 
-/// Term weights kept, as by default.
-const TOP_K: usize = 512;
-
 /// The shape of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -100,7 +97,7 @@ impl RandomModel {
         })
     }
 
-    /// Encodes texts in one batch, as an encoder does: the largest weights first, 512 at most.
+    /// Encodes texts in one batch, as an encoder does: the largest weights first, all or `top_k`.
     ///
     /// # Errors
     /// If a token id is not below [`vocab_size`](Self::vocab_size), a text is longer than
@@ -108,6 +105,7 @@ impl RandomModel {
     pub fn encode(
         &self,
         texts: &[&[u32]],
+        top_k: Option<usize>,
         timings: &mut Timings,
     ) -> Result<Vec<Vec<(u32, f32)>>, Error> {
         let in_range = |id: &u32| usize::try_from(*id).is_ok_and(|id| id < self.vocab_size());
@@ -124,7 +122,7 @@ impl RandomModel {
             let batch: Vec<usize> = (0..texts.len()).collect();
             let logits = pooled(self.network.max_logits(&pack, timings), &pack, &batch)?;
             let has_term = vec![true; self.vocab_size()];
-            let weights = |idx| term_weights(logits.of(idx), &has_term, Some(TOP_K));
+            let weights = |idx| term_weights(logits.of(idx), &has_term, top_k);
             Ok(batch.into_par_iter().map(weights).collect())
         });
         timings.add(Part::Total, start.elapsed());
@@ -235,7 +233,7 @@ mod tests {
     fn encode(format: WeightFormat, n_threads: usize, texts: &[&[u32]]) -> Vec<Vec<(u32, f32)>> {
         let model = RandomModel::new(Shape::Tiny, format, 7, n_threads).unwrap();
         let mut timings = Timings::default();
-        let encodings = model.encode(texts, &mut timings).unwrap();
+        let encodings = model.encode(texts, Some(512), &mut timings).unwrap();
         assert!(timings.total >= timings.linear + timings.attention + timings.head);
         encodings
     }
@@ -250,7 +248,9 @@ mod tests {
             let together = encode(format, 3, &texts);
             let model = RandomModel::new(Shape::Tiny, format, 7, 1).unwrap();
             for (text, together) in texts.iter().zip(together) {
-                let alone = model.encode(&[text], &mut Timings::default()).unwrap();
+                let alone = model
+                    .encode(&[text], Some(512), &mut Timings::default())
+                    .unwrap();
                 assert_eq!(alone, [together]);
             }
         }
@@ -271,7 +271,9 @@ mod tests {
     fn ids_and_lengths_are_checked() {
         let model = RandomModel::new(Shape::Tiny, WeightFormat::F32, 1, 1).unwrap();
         for text in [vec![2048], vec![0; MAX_TOKENS + 1]] {
-            let error = model.encode(&[&text], &mut Timings::default()).unwrap_err();
+            let error = model
+                .encode(&[&text], None, &mut Timings::default())
+                .unwrap_err();
             assert!(error.is_invalid_input(), "{error}");
         }
     }

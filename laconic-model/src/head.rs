@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::kernels::all_finite;
-use crate::matmul::{Cpu, GROUP, Input, Lanes, Matrix, Rows};
+use crate::matmul::{Cpu, GROUP, Input, Lanes, Matrix, Rows, Work};
 
 /// Tokens that one task pools: several groups of the head's matrix.
 const CHUNK_TOKENS: usize = 16 * GROUP;
@@ -190,7 +190,13 @@ impl Head {
             let first = input.rows(&tiles).start;
             for start in chunk.tokens.clone().step_by(GROUP) {
                 self.weight.group(input, tiles.clone(), start / GROUP, sums);
-                Cpu::this().vectorized(|| chunk.pool(start, first, &texts[first..], sums));
+                Cpu::this().vectorized(PoolGroup {
+                    chunk,
+                    start,
+                    first,
+                    texts: &texts[first..],
+                    sums,
+                });
             }
         }
     }
@@ -203,20 +209,31 @@ struct Chunk<K> {
     bad: Option<BadLogit>,
 }
 
-impl<K: Keep> Chunk<K> {
-    /// Takes the logits of one group, from row `first` on, each row with its text.
+/// Takes the logits of one group, from row `first` on, each row with its text.
+struct PoolGroup<'a, K> {
+    chunk: &'a mut Chunk<K>,
+    start: usize,
+    first: usize,
+    texts: &'a [usize],
+    sums: &'a [Lanes],
+}
+
+impl<K: Keep> Work for PoolGroup<'_, K> {
+    type Output = ();
+
     #[inline(always)]
-    fn pool(&mut self, start: usize, first: usize, texts: &[usize], sums: &[Lanes]) {
-        let width = GROUP.min(self.tokens.end - start);
-        let offset = start - self.tokens.start;
-        for (idx, (logits, text)) in sums.iter().zip(texts).enumerate() {
-            let (logits, row) = (&logits[..width], first + idx);
+    fn run(self) {
+        let (chunk, start) = (self.chunk, self.start);
+        let width = GROUP.min(chunk.tokens.end - start);
+        let offset = start - chunk.tokens.start;
+        for (idx, (logits, text)) in self.sums.iter().zip(self.texts).enumerate() {
+            let (logits, row) = (&logits[..width], self.first + idx);
             if all_finite(logits) {
-                let at = text * self.tokens.len() + offset;
-                self.kept.raise(at..at + width, logits, row);
+                let at = text * chunk.tokens.len() + offset;
+                chunk.kept.raise(at..at + width, logits, row);
             } else {
                 let bad = first_bad(logits, row, start);
-                self.bad = Some(self.bad.map_or(bad, |known| known.min(bad)));
+                chunk.bad = Some(chunk.bad.map_or(bad, |known| known.min(bad)));
             }
         }
     }

@@ -8,7 +8,7 @@
 
 use rayon::prelude::*;
 
-use crate::matmul::Cpu;
+use crate::matmul::{Cpu, Work};
 
 /// Rows handed to one task; small enough to share out, large enough to pay.
 const ROWS: usize = 16;
@@ -24,12 +24,21 @@ pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut Vec<f32>) 
         .zip(x.par_chunks(ROWS * width))
         .for_each(|(out, x)| {
             for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                Cpu::this().vectorized(|| {
-                    out.copy_from_slice(x);
-                    rms_norm_row(out, weight, eps);
-                });
+                out.copy_from_slice(x);
+                Cpu::this().vectorized(RmsNormRow(out, weight, eps));
             }
         });
+}
+
+struct RmsNormRow<'a>(&'a mut [f32], &'a [f32], f32);
+
+impl Work for RmsNormRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        rms_norm_row(self.0, self.1, self.2);
+    }
 }
 
 #[inline(always)]
@@ -62,7 +71,18 @@ fn sum_of_squares(row: &[f32]) -> f32 {
 /// Softmax of one row in place, its scores multiplied by `scale` first; all NaN if any score is
 /// not finite.
 pub(crate) fn softmax(row: &mut [f32], scale: f32) {
-    Cpu::this().vectorized(|| softmax_row(row, scale));
+    Cpu::this().vectorized(SoftmaxRow(row, scale));
+}
+
+struct SoftmaxRow<'a>(&'a mut [f32], f32);
+
+impl Work for SoftmaxRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        softmax_row(self.0, self.1);
+    }
 }
 
 #[inline(always)]
@@ -114,12 +134,21 @@ fn sum(row: &[f32]) -> f32 {
 pub(crate) fn silu_mul(rows: &mut [f32], width: usize) {
     rows.par_chunks_mut(width).for_each(|row| {
         let (gate, up) = row.split_at_mut(width / 2);
-        Cpu::this().vectorized(|| {
-            for (gate, up) in gate.iter_mut().zip(up) {
-                *gate = *gate / (1.0 + exp(-*gate)) * *up;
-            }
-        });
+        Cpu::this().vectorized(SiluMul(gate, up));
     });
+}
+
+struct SiluMul<'a>(&'a mut [f32], &'a [f32]);
+
+impl Work for SiluMul<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (gate, up) in self.0.iter_mut().zip(self.1) {
+            *gate = *gate / (1.0 + exp(-*gate)) * *up;
+        }
+    }
 }
 
 /// Residual connection: `x += y`, rows of x `width` wide, those of y `stride`.

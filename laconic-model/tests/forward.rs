@@ -18,7 +18,7 @@ mod support;
 
 use std::path::Path;
 
-use laconic_model::{Encoder, Encoding, LoadOptions, Text};
+use laconic_model::{Encoder, Encoding, LoadOptions, Text, WeightFormat};
 use support::{Checkpoint, Entry, Random, VOCAB, reference, safetensors, write};
 
 fn load(folder: &Path, knobs: &[(&str, &str)]) -> Encoder {
@@ -133,40 +133,80 @@ fn a_batch_of_many_is_each_alone_in_the_order_given() {
         "{calls:?}"
     );
     for (text, together) in texts.iter().zip(&together).step_by(17) {
-        let alone = encoder.encode(*text).unwrap();
-        assert_eq!(alone.n_tokens, together.n_tokens);
-        let mut truth = vec![0.0; VOCAB];
-        for (id, weight) in &alone.weights {
-            truth[usize::try_from(*id).unwrap()] = f64::from(*weight);
-        }
-        assert!(gap(together, &truth) < 1e-5, "{text:?}");
+        assert_eq!(&encoder.encode(*text).unwrap(), together, "{text:?}");
     }
 }
 
+/// Bit for bit, in every format.
 #[test]
 fn the_token_budget_changes_speed_only() {
     let folder = tempfile::tempdir().unwrap();
     Checkpoint::new(6).write(folder.path());
     let texts = TEXTS.map(Text::document);
-    let encode = |n_tokens: usize| {
-        let options = LoadOptions::new()
-            .batch_tokens(n_tokens)
-            .set("top_k", "none");
-        Encoder::load(folder.path(), options)
-            .unwrap()
-            .encode_batch(&texts, |_| {})
-            .unwrap()
-    };
-    let all = encode(usize::MAX);
-    for n_tokens in [0, 1, 60] {
-        for (some, all) in encode(n_tokens).iter().zip(&all) {
-            let mut truth = vec![0.0; VOCAB];
-            all.weights
-                .iter()
-                .for_each(|(id, w)| truth[*id as usize] = f64::from(*w));
-            assert!(gap(some, &truth) < 1e-5);
+    for format in [WeightFormat::F32, WeightFormat::Int8] {
+        let encode = |n_tokens: usize| {
+            let options = LoadOptions::new()
+                .batch_tokens(n_tokens)
+                .weights(format)
+                .set("top_k", "none");
+            Encoder::load(folder.path(), options)
+                .unwrap()
+                .encode_batch(&texts, |_| {})
+                .unwrap()
+        };
+        let all = encode(usize::MAX);
+        for n_tokens in [0, 1, 60] {
+            assert_eq!(encode(n_tokens), all);
         }
     }
+}
+
+/// The network of the other tests is a few numbers wide, so every rounding shows.
+#[test]
+fn int8_weights_are_near_the_definition_tied_or_not() {
+    for (seed, is_tied) in [(1, false), (2, true), (3, false)] {
+        let mut checkpoint = Checkpoint::new(seed);
+        if is_tied {
+            checkpoint = checkpoint.tied();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        checkpoint.write(folder.path());
+        let options = LoadOptions::new().set("top_k", "none");
+        let encoder = Encoder::load(folder.path(), options.weights(WeightFormat::Int8)).unwrap();
+        for text in TEXTS.map(Text::Query) {
+            let truth = truth(&checkpoint, &encoder, text);
+            let ours = encoder.encode(text).unwrap();
+            let dot = |(id, w): &(u32, f32)| f64::from(*w) * truth[*id as usize];
+            let squares =
+                |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>();
+            let norms = squares(&mut truth.iter().copied())
+                * squares(&mut ours.weights.iter().map(|(_, w)| f64::from(*w)));
+            let cosine = ours.weights.iter().map(dot).sum::<f64>() / norms.sqrt();
+            assert!(cosine > 0.999, "seed {seed}, {text:?}: {cosine}");
+        }
+    }
+}
+
+#[test]
+fn an_overflow_is_reported_from_int8_weights_too() {
+    let mut checkpoint = Checkpoint::new(14);
+    let folder = tempfile::tempdir().unwrap();
+    let embedding = checkpoint.tensors.get_mut("model.embed_tokens.weight");
+    embedding
+        .unwrap()
+        .values
+        .iter_mut()
+        .for_each(|x| *x *= 1e30);
+    checkpoint.write(folder.path());
+    let options = LoadOptions::new().weights(WeightFormat::Int8);
+    let encoder = Encoder::load(folder.path(), options).unwrap();
+    let error = encoder
+        .encode_batch(&[Text::Query("a")], |_| {})
+        .unwrap_err();
+    assert!(
+        error.is_not_finite() && error.document_idx() == Some(0),
+        "{error}"
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use laconic_model::{Encoder, Encoding, LoadOptions, Text};
+use laconic_model::{Encoder, Encoding, LoadOptions, Text, WeightFormat};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
@@ -386,4 +386,43 @@ fn a_megabyte_in_one_run_is_merged_in_under_a_second() {
             start.elapsed()
         );
     }
+}
+
+/// Cosine of two encodings.
+fn cosine(a: &Encoding, b: &Encoding) -> f64 {
+    let ours: BTreeMap<u32, f32> = b.weights.iter().copied().collect();
+    let dot =
+        |(id, x): &(u32, f32)| f64::from(*x) * f64::from(ours.get(id).copied().unwrap_or(0.0));
+    let norm = |encoding: &Encoding| -> f64 {
+        let squares = encoding.weights.iter().map(|(_, x)| f64::from(*x).powi(2));
+        squares.sum::<f64>().sqrt()
+    };
+    a.weights.iter().map(dot).sum::<f64>() / (norm(a) * norm(b))
+}
+
+/// What int8 costs on networks of a few dozen channels, where roundings average out least: the
+/// figures that the documentation of `WeightFormat` states.
+#[test]
+fn int8_is_close_to_f32() {
+    let Some(oracle) = oracle() else { return };
+    let (mut worst, mut sum, mut n_cases) = (1.0_f64, 0.0, 0.0);
+    for model in MODELS {
+        let options = || LoadOptions::new().set("top_k", "none");
+        let folder = oracle.join("models").join(model);
+        let exact = Encoder::load(&folder, options()).unwrap();
+        let close = Encoder::load(&folder, options().weights(WeightFormat::Int8)).unwrap();
+        assert_eq!(exact.fingerprint(), close.fingerprint());
+        for case in &golden(&oracle, model).cases {
+            let [exact, close] = [&exact, &close].map(|e| e.encode_query(&case.text).unwrap());
+            let cosine = cosine(&exact, &close);
+            worst = worst.min(cosine);
+            sum += cosine;
+            n_cases += 1.0;
+        }
+    }
+    println!(
+        "{n_cases} texts: mean cosine {:.6}, worst {worst:.6}",
+        sum / n_cases
+    );
+    assert!(worst > 0.99 && sum / n_cases > 0.996);
 }

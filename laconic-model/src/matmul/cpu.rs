@@ -21,6 +21,14 @@ pub(super) enum Level {
     Avx512,
 }
 
+/// A loop that the compiler shall translate for the instructions there are. `run` and all that it
+/// calls must be `#[inline(always)]`: what is not inlined keeps the instructions of every x86-64.
+pub(crate) trait Work {
+    type Output;
+
+    fn run(self) -> Self::Output;
+}
+
 impl Cpu {
     /// The best there is, under the cap of the environment.
     pub(crate) fn this() -> Self {

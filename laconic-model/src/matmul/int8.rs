@@ -4,9 +4,12 @@
 //! quantized as they come; an outlier costs the precision of its own block only. Products of bytes
 //! are summed as integers, exactly, a block at a time; so every kernel gives the same bits.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use super::{Cpu, FloatLine, GROUP, Rows};
+use super::cpu::Work;
+use super::{Cpu, FloatLine, GROUP, Rows, Tiles};
 
 /// Inputs that share a scale.
 pub(super) const BLOCK: usize = 128;
@@ -46,6 +49,34 @@ pub(super) struct Int8Tile<'a> {
     pub(super) scales: &'a [f32],
     /// Blocks × rows: −128 times the sum of the row's bytes.
     pub(super) offsets: &'a [i32],
+    pub(super) ahead: Ahead,
+}
+
+/// Which bytes to fetch while a group is multiplied with a tile: the next group's, each tile its
+/// share. By itself the processor would see this group's bytes pass again and again, and then wait
+/// for the next one's: with 16 rows that took twice as long.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Ahead {
+    /// Bytes behind the group's first at which this tile's share begins.
+    pub(super) start: usize,
+    /// Bytes further at each step.
+    pub(super) pace: usize,
+}
+
+impl Ahead {
+    /// More tiles than this compute for longer than fetching a group takes.
+    const MAX_TILES: usize = 16;
+
+    fn new(tile: usize, n_tiles: usize, n_steps: usize) -> Self {
+        if n_tiles > Self::MAX_TILES {
+            return Self::default();
+        }
+        let pace = size_of::<ByteLine>() / n_tiles;
+        Self {
+            start: n_steps * size_of::<ByteLine>() + tile * n_steps * pace,
+            pace,
+        }
+    }
 }
 
 pub(super) fn n_steps(inputs: usize) -> usize {
@@ -66,33 +97,24 @@ impl Int8Panels {
         groups
             .zip(scales.par_chunks_mut(n_blocks(inputs)))
             .zip(values.par_chunks(GROUP * inputs))
-            .for_each(|((lines, scales), group)| pack_group(group, inputs, lines, scales));
+            .for_each(|((lines, scales), group)| {
+                Cpu::this().vectorized(PackGroup {
+                    group,
+                    inputs,
+                    lines,
+                    scales,
+                });
+            });
         Self { lines, scales }
-    }
-
-    pub(super) fn append(&mut self, mut other: Self) {
-        self.lines.reserve_exact(other.lines.len());
-        self.lines.append(&mut other.lines);
-        self.scales.reserve_exact(other.scales.len());
-        self.scales.append(&mut other.scales);
     }
 
     pub(super) fn n_bytes(&self) -> usize {
         size_of_val(self.lines.as_slice()) + size_of_val(self.scales.as_slice())
     }
 
-    pub(super) fn checksum(&self, cpu: Cpu) -> u64 {
-        let sum = |lines: &[ByteLine]| {
-            let mut sums = [0_u32; GROUP];
-            for line in lines {
-                for (sum, value) in sums.iter_mut().zip(line.0.as_chunks::<4>().0) {
-                    *sum = sum.wrapping_add(u32::from_le_bytes(*value));
-                }
-            }
-            sums.into_iter().fold(0, u32::wrapping_add)
-        };
+    pub(super) fn checksum(&self) -> u64 {
         let chunks = self.lines.par_chunks(1 << 12);
-        let sums = chunks.map(|lines| u64::from(cpu.vectorized(|| sum(lines))));
+        let sums = chunks.map(|lines| u64::from(sum(lines)));
         sums.reduce(|| 0, u64::wrapping_add)
     }
 
@@ -119,15 +141,34 @@ impl Int8Panels {
     }
 }
 
-fn pack_group(group: &[f32], inputs: usize, lines: &mut [ByteLine], scales: &mut [FloatLine]) {
-    for (lane, row) in group.chunks_exact(inputs).enumerate() {
-        let blocks = row.chunks(BLOCK).zip(lines.chunks_mut(STEPS));
-        for ((values, lines), scales) in blocks.zip(scales.iter_mut()) {
-            let block = Block::of(values);
-            scales.0[lane] = block.scale;
-            for (line, bytes) in lines.iter_mut().zip(block.steps(values.len())) {
-                let bytes = bytes.map(|byte| byte ^ 128);
-                line.0[lane * STEP..(lane + 1) * STEP].copy_from_slice(&bytes);
+/// Reads lines.
+fn sum(lines: &[ByteLine]) -> u32 {
+    let values = lines.iter().flat_map(|line| line.0.as_chunks::<4>().0);
+    values.fold(0, |sum, value| sum.wrapping_add(u32::from_le_bytes(*value)))
+}
+
+/// Packs the weights of a group's outputs.
+struct PackGroup<'a> {
+    group: &'a [f32],
+    inputs: usize,
+    lines: &'a mut [ByteLine],
+    scales: &'a mut [FloatLine],
+}
+
+impl Work for PackGroup<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (lane, row) in self.group.chunks_exact(self.inputs).enumerate() {
+            let blocks = row.chunks(BLOCK).zip(self.lines.chunks_mut(STEPS));
+            for ((values, lines), scales) in blocks.zip(self.scales.iter_mut()) {
+                let block = Block::of(values);
+                scales.0[lane] = block.scale;
+                for (line, bytes) in lines.iter_mut().zip(block.steps(values.len())) {
+                    let bytes = bytes.map(|byte| byte ^ 128);
+                    line.0[lane * STEP..(lane + 1) * STEP].copy_from_slice(&bytes);
+                }
             }
         }
     }
@@ -169,12 +210,14 @@ impl Int8Input {
             .collect()
     }
 
-    pub(super) fn tile(&self, start: usize, height: usize, inputs: usize) -> Int8Tile<'_> {
+    pub(super) fn tile(&self, tiles: &Tiles, idx: usize, inputs: usize) -> Int8Tile<'_> {
         let (steps, blocks) = (n_steps(inputs), n_blocks(inputs));
+        let Range { start, end } = tiles.tile(idx);
         Int8Tile {
-            words: &self.words[start * steps..(start + height) * steps],
-            scales: &self.scales[start * blocks..(start + height) * blocks],
-            offsets: &self.offsets[start * blocks..(start + height) * blocks],
+            words: &self.words[start * steps..end * steps],
+            scales: &self.scales[start * blocks..end * blocks],
+            offsets: &self.offsets[start * blocks..end * blocks],
+            ahead: Ahead::new(idx, tiles.len(), steps),
         }
     }
 }
@@ -186,8 +229,22 @@ pub(super) struct Int8TileMut<'a> {
     offsets: &'a mut [i32],
 }
 
+/// Fills a tile with rows.
+pub(super) struct Quantize<'a>(pub(super) Int8TileMut<'a>, pub(super) Rows<'a>);
+
+impl Work for Quantize<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self(mut tile, rows) = self;
+        tile.fill(&rows);
+    }
+}
+
 impl Int8TileMut<'_> {
-    pub(super) fn fill(&mut self, rows: &Rows<'_>) {
+    #[inline(always)]
+    fn fill(&mut self, rows: &Rows<'_>) {
         let height = rows.len();
         for (row, values) in rows.iter().enumerate() {
             for (block, values) in values.chunks(BLOCK).enumerate() {
@@ -241,11 +298,13 @@ impl Block {
         }
     }
 
+    #[inline(always)]
     fn sum(&self) -> i32 {
         let values = self.bytes.iter().map(|byte| i32::from(byte.cast_signed()));
         values.sum()
     }
 
+    #[inline(always)]
     /// The bytes of the steps that `len` values make.
     fn steps(&self, len: usize) -> impl Iterator<Item = [u8; STEP]> + '_ {
         let (steps, _) = self.bytes.as_chunks::<STEP>();

@@ -26,9 +26,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::options::WeightFormat;
-pub(crate) use cpu::Cpu;
+pub(crate) use cpu::{Cpu, Work};
 use float::{FloatPanels, interleave};
-use int8::{Int8Input, Int8Panels};
+use int8::{Int8Input, Int8Panels, Quantize};
 use rows::Output;
 pub(crate) use rows::{Rows, Tiles};
 
@@ -51,7 +51,8 @@ pub(crate) struct Matrix {
     n_groups: usize,
     inputs: usize,
     cpu: Cpu,
-    panels: Panels,
+    /// One, or those of stacked matrices, each with its number of groups.
+    parts: Vec<(usize, Panels)>,
 }
 
 enum Panels {
@@ -95,11 +96,12 @@ impl Matrix {
     }
 
     fn new(panels: Panels, outputs: usize, inputs: usize) -> Self {
+        let n_groups = outputs.div_ceil(GROUP);
         Self {
-            n_groups: outputs.div_ceil(GROUP),
+            n_groups,
             inputs,
             cpu: Cpu::this(),
-            panels,
+            parts: vec![(n_groups, panels)],
         }
     }
 
@@ -109,11 +111,7 @@ impl Matrix {
         let mut all = parts.next().expect("at least one part");
         for part in parts {
             debug_assert_eq!(all.inputs, part.inputs);
-            match (&mut all.panels, part.panels) {
-                (Panels::F32(all), Panels::F32(part)) => all.append(part),
-                (Panels::Int8(all), Panels::Int8(part)) => all.append(part),
-                _ => unreachable!("parts of a matrix are packed in one format"),
-            }
+            all.parts.extend(part.parts);
             all.n_groups += part.n_groups;
         }
         all
@@ -129,32 +127,47 @@ impl Matrix {
     }
 
     pub(crate) fn n_bytes(&self) -> usize {
-        match &self.panels {
+        let bytes = |(_, panels): &(usize, Panels)| match panels {
             Panels::F32(panels) => panels.n_bytes(),
             Panels::Int8(panels) => panels.n_bytes(),
-        }
+        };
+        self.parts.iter().map(bytes).sum()
     }
 
     /// A sum over all that was packed: the time it takes is that of reading it.
     pub(crate) fn checksum(&self) -> u64 {
-        match &self.panels {
-            Panels::F32(panels) => panels.checksum(self.cpu),
-            Panels::Int8(panels) => panels.checksum(self.cpu),
-        }
+        let sum = |(_, panels): &(usize, Panels)| match panels {
+            Panels::F32(panels) => panels.checksum(),
+            Panels::Int8(panels) => panels.checksum(),
+        };
+        self.parts.iter().map(sum).fold(0, u64::wrapping_add)
     }
 
     /// The weights of one output, as numbers: an embedding.
     pub(crate) fn row(&self, output: usize, out: &mut [f32]) {
-        match &self.panels {
+        let (panels, group) = self.locate(output / GROUP);
+        let output = group * GROUP + output % GROUP;
+        match panels {
             Panels::F32(panels) => panels.row(output, out),
             Panels::Int8(panels) => panels.row(output, out),
         }
     }
 
+    /// The part that a group is of, and its number there.
+    fn locate(&self, mut group: usize) -> (&Panels, usize) {
+        for (n_groups, panels) in &self.parts {
+            if group < *n_groups {
+                return (panels, group);
+            }
+            group -= n_groups;
+        }
+        unreachable!("a group of this matrix")
+    }
+
     /// Makes rows ready for this matrix.
     pub(crate) fn input(&self, rows: &Rows<'_>) -> Input {
         let tiles = Tiles::new(rows.len(), self.cpu.max_height());
-        let data = match &self.panels {
+        let data = match &self.parts[0].1 {
             Panels::F32(_) => InputData::F32(self.interleaved(rows, tiles)),
             Panels::Int8(_) => InputData::Int8(self.quantized(rows, tiles)),
         };
@@ -192,13 +205,10 @@ impl Matrix {
     fn quantized(&self, rows: &Rows<'_>, tiles: Tiles) -> Int8Input {
         let mut input = Int8Input::new(rows.len(), self.inputs);
         let parts = input.tiles_mut(tiles.heights(), self.inputs);
-        parts
-            .into_par_iter()
-            .enumerate()
-            .for_each(|(idx, mut tile)| {
-                let rows = rows.rows(tiles.tile(idx));
-                self.cpu.vectorized(|| tile.fill(&rows));
-            });
+        parts.into_par_iter().enumerate().for_each(|(idx, tile)| {
+            let rows = rows.rows(tiles.tile(idx));
+            self.cpu.vectorized(Quantize(tile, rows));
+        });
         input
     }
 
@@ -242,14 +252,15 @@ impl Matrix {
         sums: &mut Vec<Lanes>,
     ) {
         let first = input.rows(&tiles).start;
-        sums.clear();
         sums.resize(input.rows(&tiles).len(), [0.0; GROUP]);
-        let tiles = tiles.map(|tile| input.tiles.tile(tile));
-        match (&self.panels, &input.data) {
+        let (panels, group) = self.locate(group);
+        match (panels, &input.data) {
             (Panels::F32(panels), InputData::F32(x)) => {
+                sums.fill([0.0; GROUP]);
                 let lines = panels.group(group, self.inputs);
                 for (block, lines) in lines.chunks(float::BLOCK).enumerate() {
-                    for rows in tiles.clone() {
+                    for tile in tiles.clone() {
+                        let rows = input.tiles.tile(tile);
                         let start = rows.start * self.inputs + block * float::BLOCK * rows.len();
                         let x = &x[start..start + lines.len() * rows.len()];
                         let sums = &mut sums[rows.start - first..rows.end - first];
@@ -259,8 +270,9 @@ impl Matrix {
             }
             (Panels::Int8(panels), InputData::Int8(x)) => {
                 let (lines, scales) = panels.group(group, self.inputs);
-                for rows in tiles {
-                    let x = x.tile(rows.start, rows.len(), self.inputs);
+                for tile in tiles {
+                    let x = x.tile(&input.tiles, tile, self.inputs);
+                    let rows = input.tiles.tile(tile);
                     let sums = &mut sums[rows.start - first..rows.end - first];
                     kernels::int8(self.cpu, &x, lines, scales, sums);
                 }

@@ -1,6 +1,6 @@
 //! Where there are no kernels for the processor: the scalar ones.
 
-use super::cpu::Cpu;
+use super::cpu::{Cpu, Work};
 use super::int8::{ByteLine, Int8Tile};
 use super::{FloatLine, Lanes, scalar};
 
@@ -10,8 +10,8 @@ impl Cpu {
         4
     }
 
-    pub(crate) fn vectorized<T>(self, work: impl FnOnce() -> T) -> T {
-        work()
+    pub(crate) fn vectorized<W: Work>(self, work: W) -> W::Output {
+        work.run()
     }
 }
 
