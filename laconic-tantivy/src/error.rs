@@ -110,8 +110,9 @@ impl Error {
 
 fn kind_of(source: &tantivy::TantivyError) -> Kind {
     use tantivy::TantivyError as T;
-    use tantivy::directory::error::LockError;
+    use tantivy::directory::error::{LockError, OpenReadError};
     match source {
+        T::OpenReadError(OpenReadError::IncompatibleIndex(..)) => Kind::Corrupt,
         T::LockFailure(LockError::LockBusy, _) => Kind::Busy,
         T::DataCorruption(..) | T::IncompatibleIndex(..) => Kind::Corrupt,
         T::InvalidArgument(..)

@@ -84,6 +84,11 @@ mod vector_json;
 #[doc = include_str!("../../docs/add-hybrid-search.md")]
 struct AddHybridSearch;
 
+/// And that of the guide for indexes that exist.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/reindex.md")]
+struct Reindexing;
+
 pub use bounds::BoundsPlugin;
 pub use bulk::{BulkTotals, BulkWriter, MIN_MEMORY_BUDGET};
 pub use check::{CheckReport, Problem, check};

@@ -524,6 +524,43 @@ fn a_damaged_source_is_refused() {
     }
 }
 
+/// The format's version stands at the end of every file, outside its checksum.
+fn set_format(directory: &RamDirectory, index: &Index, version: &str) {
+    for path in index.load_metas().unwrap().list_segment_files() {
+        let Ok(mut bytes) = directory.atomic_read(&path) else {
+            continue;
+        };
+        let key = b"index_format_version\":";
+        let at = bytes
+            .windows(key.len())
+            .rposition(|window| window == key)
+            .unwrap();
+        bytes[at + key.len()] = version.as_bytes()[0];
+        directory.atomic_write(&path, &bytes).unwrap();
+    }
+}
+
+#[test]
+fn an_older_format_is_taken_if_tantivy_reads_it() {
+    let foreign = Foreign::new();
+    let directory = RamDirectory::create();
+    let written = foreign.fill(directory.clone());
+    let (expected, _) = reindex(&written, reindexer(&written));
+    set_format(&directory, &written, "6");
+    let (index, _) = reindex(&written, reindexer(&written));
+    assert_clean(&index);
+    assert_eq!(files(&index), files(&expected));
+    for unreadable in ["3", "8"] {
+        set_format(&directory, &written, unreadable);
+        let error = reindexer(&written)
+            .begin(RamDirectory::create())
+            .err()
+            .unwrap();
+        assert!(error.is_corrupt(), "{error}");
+        assert!(error.to_string().contains("version"), "{error}");
+    }
+}
+
 #[test]
 fn the_caller_can_stop_at_any_report_and_go_on() {
     let foreign = Foreign::new();

@@ -17,6 +17,7 @@ use laconic_tests::{Docs, Hit, Scratch, gzip, scratch};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
+use tantivy::directory::{Directory, INDEX_WRITER_LOCK, MmapDirectory};
 use tantivy::schema::{STORED, STRING, Schema, TEXT};
 use tantivy::{Index, IndexWriter, Term, doc};
 
@@ -324,6 +325,24 @@ fn what_cannot_be_done_is_said_and_can_be_gone_on_with() {
         (&report["skipped_lines"], &report["missing_vectors"]),
         (&1.into(), &1.into())
     );
+}
+
+#[test]
+fn two_runs_at_once_do_not_meddle_with_each_other() {
+    let scratch = plain_and_ours();
+    let partial = scratch.path("new.partial");
+    fs::create_dir(&partial).unwrap();
+    let directory = MmapDirectory::open(&partial).unwrap();
+    let other_run = directory.acquire_lock(&INDEX_WRITER_LOCK).unwrap();
+    let reindex = "reindex plain new --vectors vectors.jsonl --resume";
+    scratch
+        .laconic(reindex)
+        .fails(6, &["another process", "new.partial"]);
+    drop(other_run);
+    // But a writer of the source is none of them.
+    let source = MmapDirectory::open(scratch.path("plain")).unwrap();
+    let _writer = source.acquire_lock(&INDEX_WRITER_LOCK).unwrap();
+    scratch.laconic(reindex).succeeds();
 }
 
 /// Killed at the last moment, when the index is in its place and the rest is to be deleted.

@@ -130,7 +130,7 @@ mod tests {
     /// Any order, plain or compressed; nothing is found twice.
     #[test]
     fn vectors_are_found_in_any_order() {
-        let lines: Vec<String> = (0..50u8)
+        let lines: Vec<String> = (0..50u16)
             .map(|n| line(&n.to_string(), 1.0 + f32::from(n)))
             .collect();
         let text = format!("\u{feff}\n{}", lines.concat());
@@ -143,7 +143,7 @@ mod tests {
             let path = folder.join("vectors");
             std::fs::write(&path, content).unwrap();
             let mut lookup = VectorLookup::open(&path, VectorScale::ONE, false).unwrap();
-            for n in (0..50u8).map(|n| n * 7 % 50) {
+            for n in (0..50u16).map(|n| n * 7 % 50) {
                 let vector = lookup.find(&n.to_string()).unwrap().unwrap();
                 assert_eq!(vector.weight("t"), Some(1.0 + f32::from(n)));
             }

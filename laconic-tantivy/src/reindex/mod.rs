@@ -15,6 +15,7 @@ mod merge;
 mod meta;
 mod piece;
 mod plan;
+mod segment;
 mod unit;
 mod work;
 

@@ -43,13 +43,14 @@ pub(super) struct PieceCounts {
 
 impl PieceCounts {
     fn to_array(self) -> [u64; N_COUNTS] {
-        let loss = self.loss;
-        let losses = [loss.weights, loss.clipped, loss.vanished];
-        let [weights, clipped, vanished] = losses;
-        let counts = [self.documents, self.empty, self.terms, self.impact_sum];
-        let [documents, empty, terms, impact_sum] = counts;
         [
-            documents, empty, terms, impact_sum, weights, clipped, vanished,
+            self.documents,
+            self.empty,
+            self.terms,
+            self.impact_sum,
+            self.loss.weights,
+            self.loss.clipped,
+            self.loss.vanished,
         ]
     }
 
