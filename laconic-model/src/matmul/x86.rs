@@ -127,7 +127,7 @@ fn store_lanes(sums: [__m512; 2], lanes: &mut Lanes) {
 /// The intrinsic for it counts as an access to memory, and made the compiler keep the sums of the
 /// loop around it in memory too: three times slower.
 #[inline(always)]
-fn fetch(at: *const u8) {
+fn fetch(at: usize) {
     // SAFETY: a hint, which changes nothing that a program sees and cannot fault.
     unsafe {
         asm!("prefetcht1 [{at}]", at = in(reg) at, options(nomem, nostack, preserves_flags));
@@ -146,7 +146,7 @@ fn int8_avx512<const R: usize>(
     let rows = x.scales.as_chunks::<R>().0.iter();
     let rows = rows.zip(x.offsets.as_chunks::<R>().0);
     let blocks = w.chunks(STEPS).zip(x.words.chunks(STEPS * R)).zip(scales);
-    let mut ahead = w.as_ptr().cast::<u8>().wrapping_add(x.ahead.start);
+    let mut ahead = w.as_ptr().addr().wrapping_add(x.ahead.start);
     for (((w, words), scales), (x_scales, offsets)) in blocks.zip(rows) {
         let mut dots = offsets.map(|offset| [_mm512_set1_epi32(offset); 2]);
         for (w, words) in w.iter().zip(words.as_chunks::<R>().0) {
