@@ -143,7 +143,7 @@ mod tests {
             let path = folder.join("vectors");
             std::fs::write(&path, content).unwrap();
             let mut lookup = VectorLookup::open(&path, VectorScale::ONE, false).unwrap();
-            for n in (0..50u8).map(|n| n * 7 % 50) {
+            for n in (0..50u16).map(|n| n * 7 % 50) {
                 let vector = lookup.find(&n.to_string()).unwrap().unwrap();
                 assert_eq!(vector.weight("t"), Some(1.0 + f32::from(n)));
             }
