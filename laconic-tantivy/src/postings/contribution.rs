@@ -60,7 +60,7 @@ impl Bm25Contribution {
     pub(crate) fn of(&self, doc: DocId, freq: u32) -> u32 {
         let norm = self.norms[usize::from(self.length_code(doc))];
         let freq = freq as f32;
-        self.fixed(self.weight * (freq / (freq + norm)))
+        in_fixed_point(self.weight * (freq / (freq + norm)) * self.one)
     }
 
     /// Tantivy's code of a document's length.
@@ -72,18 +72,19 @@ impl Bm25Contribution {
 
     /// No posting contributes more: the factor of a frequency is at most 1.
     pub(crate) fn max(&self) -> u32 {
-        self.fixed(self.weight)
+        in_fixed_point(self.weight * self.one)
     }
+}
 
-    #[inline]
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "scores are positive, and so small that their sum fits 32 bits"
-    )]
-    fn fixed(&self, score: f32) -> u32 {
-        ((score * self.one + 0.5) as u32).max(1)
-    }
+/// A score in units of sums, as a whole number of them: at least 1, so that what matches is found.
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "scores are not negative, and so small that their sum fits 32 bits"
+)]
+pub(crate) fn in_fixed_point(units: f32) -> u32 {
+    ((units + 0.5) as u32).max(1)
 }
 
 /// Contributions that are not a multiple of the frequency: a cursor computes them a block at a

@@ -13,7 +13,7 @@ mod field_reader;
 mod list;
 mod writer;
 
-pub(crate) use contribution::{Bm25Contribution, Contribution};
+pub(crate) use contribution::{Bm25Contribution, Contribution, in_fixed_point};
 pub(crate) use cursor::Cursor;
 pub(crate) use field_reader::{FieldReader, QueryTerm};
 pub(crate) use list::{BestByDefault, PostingList};

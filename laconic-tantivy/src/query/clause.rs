@@ -8,7 +8,7 @@ use tantivy::query::{EnableScoring, Explanation, Query, Weight};
 use tantivy::{DocId, Score, SegmentReader, TERMINATED};
 
 use crate::Error;
-use crate::postings::{Contribution, PostingList};
+use crate::postings::{Contribution, PostingList, in_fixed_point};
 
 /// Any Tantivy query, with the factor of its scores. All its matches are found before the search,
 /// and searched like the posting list of a term.
@@ -89,7 +89,7 @@ impl Clause {
             }
         };
         let limit = self.max_score * one;
-        let fixed = |score: &Score| fixed((score * one).min(limit));
+        let fixed = |score: &Score| in_fixed_point((score * one).min(limit));
         let contributions: Arc<[u32]> = matches.scores.iter().map(fixed).collect();
         Ok((matches.docs.clone(), Contribution::Listed(contributions)))
     }
@@ -111,14 +111,4 @@ impl Clause {
         explanation.add_detail(self.weight.explain(reader, doc)?);
         Ok(Some(explanation))
     }
-}
-
-/// At least 1, so that what matches is found.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "not negative, and so small that sums fit 32 bits"
-)]
-fn fixed(score: f32) -> u32 {
-    ((score + 0.5) as u32).max(1)
 }
