@@ -20,10 +20,10 @@ use crate::timings::Timings;
 use crate::tokenize::{Specials, TextTokenizer, Tokens};
 use crate::weights::Weights;
 
-const CONFIG: &str = "config.json";
-const TOKENIZER: &str = "tokenizer.json";
+pub(crate) const CONFIG: &str = "config.json";
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
 
-const MAX_CONFIG: u64 = 1 << 20;
+pub(crate) const MAX_CONFIG: u64 = 1 << 20;
 const MAX_TOKENIZER: u64 = 64 << 20;
 
 /// Texts tokenized and sorted at a time. Bounds what lies around between
@@ -355,7 +355,7 @@ impl std::fmt::Debug for Encoder {
     }
 }
 
-fn read_config(folder: &Folder, fingerprint: &mut Fingerprint) -> Result<Config, Error> {
+pub(crate) fn read_config(folder: &Folder, fingerprint: &mut Fingerprint) -> Result<Config, Error> {
     let bytes = folder.read(CONFIG, MAX_CONFIG)?.ok_or_else(|| {
         Error::missing(format!(
             "opening {CONFIG} in {}: it is not there; name the folder of a Hugging Face checkpoint",
@@ -372,14 +372,18 @@ fn read_tokenizer(
     config: &Config,
     fingerprint: &mut Fingerprint,
 ) -> Result<TextTokenizer, Error> {
-    let bytes = match options.tokenizer_path() {
-        Some(path) => read_named(path, MAX_TOKENIZER)?,
-        None => folder
-            .read(TOKENIZER, MAX_TOKENIZER)?
-            .ok_or_else(|| no_tokenizer(folder))?,
-    };
+    let bytes = tokenizer_bytes(folder, options)?;
     fingerprint.part("tokenizer", &bytes);
     TextTokenizer::parse(&bytes, config.vocab_size)
+}
+
+pub(crate) fn tokenizer_bytes(folder: &Folder, options: &LoadOptions) -> Result<Vec<u8>, Error> {
+    match options.tokenizer_path() {
+        Some(path) => read_named(path, MAX_TOKENIZER),
+        None => folder
+            .read(TOKENIZER, MAX_TOKENIZER)?
+            .ok_or_else(|| no_tokenizer(folder)),
+    }
 }
 
 fn no_tokenizer(folder: &Folder) -> Error {
@@ -390,7 +394,7 @@ fn no_tokenizer(folder: &Folder) -> Error {
     ))
 }
 
-fn check_length(preset: &Preset, config: &Config) -> Result<(), Error> {
+pub(crate) fn check_length(preset: &Preset, config: &Config) -> Result<(), Error> {
     if preset.max_length() <= config.max_positions {
         return Ok(());
     }
@@ -402,7 +406,7 @@ fn check_length(preset: &Preset, config: &Config) -> Result<(), Error> {
     )))
 }
 
-fn specials(preset: &Preset, config: &Config) -> Result<Specials, Error> {
+pub(crate) fn specials(preset: &Preset, config: &Config) -> Result<Specials, Error> {
     let wanted = |is_wanted: bool, id: Option<u32>, knob: &str, field: &str| match id {
         None if is_wanted => Err(Error::invalid_input(format!(
             "loading the model: the preset's {knob} is true, but config.json has no `{field}`; set \

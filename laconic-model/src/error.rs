@@ -28,6 +28,8 @@ enum Kind {
     Unsupported,
     InvalidInput,
     NotFinite,
+    #[cfg(feature = "train")]
+    Training,
 }
 
 impl Error {
@@ -62,6 +64,13 @@ impl Error {
         self.0.kind == Kind::NotFinite
     }
 
+    /// Training could not go on: the tensor library refused (out of memory, a device lost), or
+    /// the loss left the finite numbers.
+    #[cfg(feature = "train")]
+    pub fn is_training(&self) -> bool {
+        self.0.kind == Kind::Training
+    }
+
     /// Index, in the batch handed in, of the text the error is about.
     pub fn document_idx(&self) -> Option<usize> {
         self.0.document_idx
@@ -86,6 +95,11 @@ impl Error {
 
     pub(crate) fn invalid_input(message: impl Into<String>) -> Self {
         Self::new(Kind::InvalidInput, message)
+    }
+
+    #[cfg(feature = "train")]
+    pub(crate) fn training(message: impl Into<String>) -> Self {
+        Self::new(Kind::Training, message)
     }
 
     pub(crate) fn not_finite(document_idx: usize, position: usize, token_id: usize) -> Self {
@@ -140,6 +154,13 @@ impl fmt::Debug for Error {
             .field("document_idx", &self.0.document_idx)
             .field("source", &self.0.source)
             .finish()
+    }
+}
+
+#[cfg(feature = "train")]
+impl From<candle_core::Error> for Error {
+    fn from(source: candle_core::Error) -> Self {
+        Self::training(format!("computing a training step: {source}")).with_source(source)
     }
 }
 

@@ -81,6 +81,8 @@ mod shard;
 mod text;
 mod timings;
 mod tokenize;
+#[cfg(feature = "train")]
+pub mod train;
 mod weights;
 
 pub use attribution::{AttributedTerm, Attribution, Part, Source, Span};

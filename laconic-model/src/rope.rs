@@ -35,6 +35,12 @@ impl RopeTable {
         }
     }
 
+    /// Cosines and sines, each positions × head_dim / 2.
+    #[cfg(feature = "train")]
+    pub(crate) fn tables(&self) -> (&[f32], &[f32]) {
+        (&self.cos, &self.sin)
+    }
+
     /// Rotates the heads of one token, each `head_dim` wide, in place.
     ///
     /// Pairs are (i, i + head_dim / 2), the layout of Hugging Face

@@ -47,23 +47,10 @@ impl Weights {
         format: WeightFormat,
         fingerprint: &mut Fingerprint,
     ) -> Result<Self, Error> {
-        let shards = open_shards(folder)?;
-        let expected = manifest(config);
-        check_manifest(&expected, &shards, config)?;
-        let wanted: HashMap<&str, &Expected> = expected
-            .iter()
-            .map(|tensor| (tensor.name.as_str(), tensor))
-            .collect();
         let mut tensors = HashMap::new();
-        for shard in shards {
-            log::debug!("reading {} tensors of {}", shard.tensors.len(), shard.name);
-            let is_wanted = |name: &str| wanted.contains_key(name);
-            shard.read(fingerprint, is_wanted, |name, values| {
-                if let Some(tensor) = wanted.get(name.as_str()) {
-                    tensors.insert(name, tensor.pack(values, format));
-                }
-            })?;
-        }
+        read_each(folder, config, fingerprint, |tensor, values| {
+            tensors.insert(tensor.name.clone(), tensor.pack(values, format));
+        })?;
         Ok(Self(tensors))
     }
 
@@ -104,6 +91,32 @@ impl Weights {
     }
 }
 
+/// Checks all tensors against `config`, then hands those of the network over one by one.
+pub(crate) fn read_each(
+    folder: &Folder,
+    config: &Config,
+    fingerprint: &mut Fingerprint,
+    mut accept: impl FnMut(&Expected, Vec<f32>),
+) -> Result<(), Error> {
+    let shards = open_shards(folder)?;
+    let expected = manifest(config);
+    check_manifest(&expected, &shards, config)?;
+    let wanted: HashMap<&str, &Expected> = expected
+        .iter()
+        .map(|tensor| (tensor.name.as_str(), tensor))
+        .collect();
+    for shard in shards {
+        log::debug!("reading {} tensors of {}", shard.tensors.len(), shard.name);
+        let is_wanted = |name: &str| wanted.contains_key(name);
+        shard.read(fingerprint, is_wanted, |name, values| {
+            if let Some(tensor) = wanted.get(name.as_str()) {
+                accept(tensor, values);
+            }
+        })?;
+    }
+    Ok(())
+}
+
 fn missing(name: &str) -> Error {
     Error::corrupt(format!("building the network: {name} is missing"))
 }
@@ -116,6 +129,12 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
+    /// Sizes of its dimensions.
+    #[cfg(feature = "train")]
+    pub(crate) fn shape(&self) -> Vec<usize> {
+        self.dims.iter().map(|(_, size)| *size).collect()
+    }
+
     pub(crate) fn n_elements(&self) -> usize {
         self.dims.iter().map(|(_, size)| size).product()
     }
