@@ -31,6 +31,7 @@
 
 mod document;
 mod error;
+mod example;
 mod ids;
 mod lines;
 mod object;
@@ -41,6 +42,7 @@ mod vector;
 
 pub use document::{Document, documents};
 pub use error::InputError;
+pub(crate) use example::{example_json, examples};
 pub(crate) use ids::check_id;
 pub use ids::{DuplicateIds, MAX_ID_BYTES};
 pub use lines::{DEFAULT_LINE_LIMIT, Line, LineReader, Place, Position};

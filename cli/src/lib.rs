@@ -4,7 +4,7 @@
 //! treated as hostile; [`corpus`] is the index made of them; [`indexing`] fills it and
 //! `reindexing` gives one that exists a laconic field; [`retrieval`] asks it, [`hybrid`]ly too, for [pages](paging) of hits; [`explain`] says why a
 //! document was found; [`eval`] judges ranked lists as trec_eval does, [`tuning`] chooses weights by
-//! them; `bench` measures. Each
+//! them; `training` fits a model to one's texts; `bench` measures. Each
 //! file of [`commands`] is one sub-command and only connects these.
 #![forbid(unsafe_code)]
 
@@ -21,7 +21,9 @@ pub mod indexing;
 pub mod paging;
 mod reindexing;
 pub mod retrieval;
+mod svg;
 pub mod terminal;
+mod training;
 pub mod tuning;
 
 /// The whole command-line tool: reads the arguments of the process, runs the sub-command, prints

@@ -44,6 +44,11 @@ impl Object {
         }
     }
 
+    /// Removes a value that may be left out.
+    pub(super) fn take(&mut self, field: &str) -> Option<Value> {
+        self.0.remove(field)
+    }
+
     /// What has not been taken.
     pub(super) fn into_rest(self) -> Map<String, Value> {
         self.0
@@ -69,7 +74,7 @@ pub(super) fn given_twice(field: &str) -> String {
     format!("key `{field}` is given twice in one object")
 }
 
-fn wrong_type(field: &str, found: &Value, expected: &str) -> Malformed {
+pub(super) fn wrong_type(field: &str, found: &Value, expected: &str) -> Malformed {
     let found = match found {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

@@ -10,13 +10,17 @@ mod eval;
 mod hybrid_options;
 mod index;
 mod info;
+mod mine;
+mod model;
 mod optimize;
 mod options;
 mod page_options;
+mod pairs;
 mod reindex;
 mod reindex_options;
 mod reindex_units;
 mod search;
+mod train;
 mod tune;
 
 use anyhow::Result;
@@ -73,6 +77,10 @@ enum Command {
     Work(reindex_units::Work),
     Assemble(reindex_units::Assemble),
     Check(check::Check),
+    Model(model::Model),
+    Pairs(pairs::Pairs),
+    Mine(mine::Mine),
+    Train(train::Train),
     Bench(bench::Bench),
 }
 
@@ -96,6 +104,10 @@ impl Laconic {
             Command::Work(command) => command.run(&global),
             Command::Assemble(command) => command.run(&global),
             Command::Check(command) => command.run(&global),
+            Command::Model(command) => command.run(&global),
+            Command::Pairs(command) => command.run(&global),
+            Command::Mine(command) => command.run(&global),
+            Command::Train(command) => command.run(&global),
             Command::Bench(command) => command.run(&global),
         }
     }

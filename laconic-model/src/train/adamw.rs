@@ -82,7 +82,11 @@ impl AdamW {
             let update = ((mean / unbias1)? / ((square / unbias2)?.sqrt()? + EPSILON)?)?;
             let weight = slot.weight.as_detached_tensor();
             // Gains of norms are not decayed towards 0.
-            let decay = if weight.rank() > 1 { self.weight_decay } else { 0.0 };
+            let decay = if weight.rank() > 1 {
+                self.weight_decay
+            } else {
+                0.0
+            };
             let kept = (weight * (1.0 - learning_rate * decay))?;
             slot.weight.set(&(kept - (update * learning_rate)?)?)?;
         }
@@ -112,7 +116,9 @@ mod tests {
         for (step, grads) in [[0.3_f64, 0.4], [-0.6, 0.8]].into_iter().enumerate() {
             let mut gradients = Gradients::default();
             let tensor = Tensor::new(&[grads], &Device::Cpu).unwrap();
-            gradients.add("w", tensor.to_dtype(DType::F32).unwrap()).unwrap();
+            gradients
+                .add("w", tensor.to_dtype(DType::F32).unwrap())
+                .unwrap();
             let norm = adamw.step(&gradients, step, 0.01, 0.5).unwrap();
             assert!((norm - [0.5, 1.0][step]).abs() < 1e-6);
             for i in 0..2 {
@@ -137,8 +143,15 @@ mod tests {
         let weight = Var::new(&[1.0_f32], &Device::Cpu).unwrap();
         let adamw = AdamW::new(vec![("w".to_owned(), weight.clone())], &recipe).unwrap();
         let mut gradients = Gradients::default();
-        gradients.add("w", Tensor::new(&[f32::NAN], &Device::Cpu).unwrap()).unwrap();
-        assert!(adamw.step(&gradients, 0, 0.1, 1.0).unwrap_err().is_training());
+        gradients
+            .add("w", Tensor::new(&[f32::NAN], &Device::Cpu).unwrap())
+            .unwrap();
+        assert!(
+            adamw
+                .step(&gradients, 0, 0.1, 1.0)
+                .unwrap_err()
+                .is_training()
+        );
         assert_eq!(weight.as_tensor().to_vec1::<f32>().unwrap(), [1.0]);
     }
 }

@@ -111,7 +111,12 @@ impl Base {
 
     /// Writes a plain checkpoint: config, tokenizer, preset knobs, and weights with their
     /// adapters merged.
-    pub(super) fn write(&self, network: &Network, dir: &Path, stored: StoredAs) -> Result<(), Error> {
+    pub(super) fn write(
+        &self,
+        network: &Network,
+        dir: &Path,
+        stored: StoredAs,
+    ) -> Result<(), Error> {
         fs::create_dir_all(dir).map_err(|source| Error::io("creating", dir, source))?;
         let write = |name: &str, bytes: &[u8]| {
             let path = dir.join(name);
@@ -185,12 +190,14 @@ impl StoredAs {
     fn bytes(self, values: &[f32]) -> Vec<u8> {
         match self {
             Self::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Self::F16 => {
-                values.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect()
-            }
-            Self::Bf16 => {
-                values.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect()
-            }
+            Self::F16 => values
+                .iter()
+                .flat_map(|x| half::f16::from_f32(*x).to_le_bytes())
+                .collect(),
+            Self::Bf16 => values
+                .iter()
+                .flat_map(|x| half::bf16::from_f32(*x).to_le_bytes())
+                .collect(),
         }
     }
 }
@@ -203,10 +210,15 @@ pub(super) fn write_tensors(
 ) -> Result<(), Error> {
     let mut named = Vec::new();
     for (name, tensor) in tensors {
-        let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let values = tensor
+            .to_dtype(DType::F32)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
         let bytes = stored.bytes(&values);
         if stored == StoredAs::F16
-            && values.iter().any(|x| x.is_finite() && !half::f16::from_f32(*x).is_finite())
+            && values
+                .iter()
+                .any(|x| x.is_finite() && !half::f16::from_f32(*x).is_finite())
         {
             return Err(Error::training(format!(
                 "writing {}: a weight of {name} is too large for f16; store the model as bf16 or \
@@ -219,7 +231,10 @@ pub(super) fn write_tensors(
     let views: Result<Vec<(&str, TensorView<'_>)>, _> = named
         .iter()
         .map(|(name, shape, bytes)| {
-            Ok((name.as_str(), TensorView::new(stored.dtype(), shape.clone(), bytes)?))
+            Ok((
+                name.as_str(),
+                TensorView::new(stored.dtype(), shape.clone(), bytes)?,
+            ))
         })
         .collect();
     let fail = |source: safetensors::SafeTensorError| {
@@ -262,9 +277,9 @@ pub(super) fn assemble(
     kinds: &Kinds,
 ) -> Result<Network, Error> {
     let mut take = |name: &str| {
-        tensors.remove(name).ok_or_else(|| {
-            Error::corrupt(format!("building the network: {name} is missing"))
-        })
+        tensors
+            .remove(name)
+            .ok_or_else(|| Error::corrupt(format!("building the network: {name} is missing")))
     };
     let mut layers = Vec::new();
     for idx in 0..config.n_layers {
@@ -273,7 +288,9 @@ pub(super) fn assemble(
         for (at, name) in PROJECTIONS.iter().enumerate() {
             let weight = take(&format!("{path}.{name}.weight"))?;
             let site = u64::try_from(idx * PROJECTIONS.len() + at).unwrap_or(u64::MAX);
-            let adapter = recipe.lora.map(|lora| adapter(&weight, lora, site, recipe.seed, kinds));
+            let adapter = recipe
+                .lora
+                .map(|lora| adapter(&weight, lora, site, recipe.seed, kinds));
             projections.push(Linear {
                 weight,
                 adapter: adapter.transpose()?,
@@ -282,9 +299,9 @@ pub(super) fn assemble(
         layers.push(Layer {
             input_layernorm: take(&format!("{path}.input_layernorm.weight"))?,
             post_attention_layernorm: take(&format!("{path}.post_attention_layernorm.weight"))?,
-            projections: projections.try_into().map_err(|_| {
-                Error::corrupt("building the network: a layer lacks projections")
-            })?,
+            projections: projections
+                .try_into()
+                .map_err(|_| Error::corrupt("building the network: a layer lacks projections"))?,
         });
     }
     let lm_head = match config.is_tied {
@@ -296,7 +313,11 @@ pub(super) fn assemble(
     let (cos, sin) = rope.tables();
     let table = |values: &[f32]| {
         let table = Tensor::from_slice(values, (longest, config.head_dim / 2), &kinds.device)?;
-        table.to_dtype(if kinds.master == DType::F64 { DType::F64 } else { DType::F32 })
+        table.to_dtype(if kinds.master == DType::F64 {
+            DType::F64
+        } else {
+            DType::F32
+        })
     };
     Ok(Network {
         embed_tokens: take(EMBEDDING)?,
@@ -313,7 +334,9 @@ fn padding(has_term: &[bool], device: &candle_core::Device) -> Result<Option<Ten
     if has_term.iter().all(|has_term| *has_term) {
         return Ok(None);
     }
-    let values = has_term.iter().map(|has_term| if *has_term { 0.0 } else { MASKED });
+    let values = has_term
+        .iter()
+        .map(|has_term| if *has_term { 0.0 } else { MASKED });
     Ok(Some(Tensor::from_iter(values, device)?.unsqueeze(0)?))
 }
 
@@ -346,7 +369,10 @@ fn adapter(
 }
 
 /// Exact: widths stay below 2²⁴.
-#[expect(clippy::cast_precision_loss, reason = "sizes of layers are far below 2^24")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "sizes of layers are far below 2^24"
+)]
 fn to_f32(count: usize) -> f32 {
     count as f32
 }

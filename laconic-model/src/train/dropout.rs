@@ -19,9 +19,9 @@ impl Dropout {
             return Ok(x.clone());
         }
         let kept = match x.device() {
-            Device::Cpu => self.mask(x.elem_count(), key).and_then(|mask| {
-                Tensor::from_vec(mask, x.shape(), x.device())
-            })?,
+            Device::Cpu => self
+                .mask(x.elem_count(), key)
+                .and_then(|mask| Tensor::from_vec(mask, x.shape(), x.device()))?,
             device => {
                 device.set_seed(Random::keyed(&[key, self.site]).next())?;
                 let drawn = Tensor::rand(0_f32, 1_f32, x.shape(), device)?;
@@ -31,7 +31,10 @@ impl Dropout {
         x * kept.to_dtype(x.dtype())?
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "a share and its inverse, rounded to f32")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a share and its inverse, rounded to f32"
+    )]
     fn mask(&self, len: usize, key: u64) -> Result<Vec<f32>> {
         let mut random = Random::keyed(&[key, self.site]);
         let (share, scale) = (self.share as f32, (1.0 / (1.0 - self.share)) as f32);
@@ -57,7 +60,10 @@ mod tests {
         assert_ne!(once, of(0.1, 4, 5));
         let n_dropped = once.iter().filter(|x| **x == 0.0).count();
         assert!((800..1200).contains(&n_dropped), "{n_dropped}");
-        assert!(once.iter().all(|x| *x == 0.0 || (*x - 1.0 / 0.9).abs() < 1e-6));
+        assert!(
+            once.iter()
+                .all(|x| *x == 0.0 || (*x - 1.0 / 0.9).abs() < 1e-6)
+        );
         assert!(of(0.0, 3, 5).iter().all(|x| *x == 1.0));
     }
 }

@@ -95,16 +95,20 @@ impl<'a> Tokens<'a> {
         negatives: usize,
         device: &Device,
     ) -> Result<Batch, Error> {
-        let queries: Result<Vec<_>, Error> =
-            examples.par_iter().map(|example| self.query(&example.query)).collect();
+        let queries: Result<Vec<_>, Error> = examples
+            .par_iter()
+            .map(|example| self.query(&example.query))
+            .collect();
         let passages: Vec<&Passage> = examples
             .iter()
             .flat_map(|example| {
                 std::iter::once(&example.positive).chain(example.negatives.iter().take(negatives))
             })
             .collect();
-        let documents: Result<Vec<_>, Error> =
-            passages.par_iter().map(|passage| self.passage(passage)).collect();
+        let documents: Result<Vec<_>, Error> = passages
+            .par_iter()
+            .map(|passage| self.passage(passage))
+            .collect();
         Ok(Batch {
             queries: queries?,
             documents: documents?,
@@ -173,7 +177,11 @@ impl Order {
         let per_epoch = (self.n_examples / size.max(1)).max(1);
         let epoch = batch / per_epoch;
         if epoch != self.epoch {
-            let key = [self.seed, u64::try_from(epoch).unwrap_or(u64::MAX), 0x6f72_6465_7273];
+            let key = [
+                self.seed,
+                u64::try_from(epoch).unwrap_or(u64::MAX),
+                0x6f72_6465_7273,
+            ];
             self.permutation = Random::keyed(&key).permutation(self.n_examples);
             self.epoch = epoch;
         }
@@ -211,7 +219,9 @@ mod tests {
         let mut order = Order::new(3, 100);
         let mut epoch = |number: usize| -> Vec<usize> {
             let batches = number * 10..number * 10 + 10;
-            batches.flat_map(|batch| order.batch(batch, 10).to_vec()).collect()
+            batches
+                .flat_map(|batch| order.batch(batch, 10).to_vec())
+                .collect()
         };
         let (first, second) = (epoch(0), epoch(1));
         assert_ne!(first, second);
@@ -221,7 +231,11 @@ mod tests {
         }
         let mut fresh = Order::new(3, 100);
         assert_eq!(fresh.batch(17, 10), Order::new(3, 100).batch(17, 10));
-        assert_eq!(Order::new(3, 5).batch(9, 10).len(), 5, "fewer examples than a batch");
+        assert_eq!(
+            Order::new(3, 5).batch(9, 10).len(),
+            5,
+            "fewer examples than a batch"
+        );
     }
 
     fn example(query: &str, body: &str, group: Option<&str>) -> Example {
@@ -249,7 +263,9 @@ mod tests {
             .iter()
             .flat_map(|example| [&example.positive, &example.negatives[0]])
             .collect();
-        let marks = exempt(&examples, &passages, 1, &Device::Cpu).unwrap().unwrap();
+        let marks = exempt(&examples, &passages, 1, &Device::Cpu)
+            .unwrap()
+            .unwrap();
         let marks = marks.to_vec2::<f32>().unwrap();
         let exempted: Vec<Vec<usize>> = marks
             .iter()
@@ -258,7 +274,11 @@ mod tests {
         // a: b by group, c by text; b: a by group; c: a by text; d: nothing.
         assert_eq!(exempted, [vec![2, 4], vec![0], vec![0], vec![]]);
         let apart: Vec<&Example> = examples[2..].to_vec();
-        assert!(exempt(&apart, &passages[4..], 1, &Device::Cpu).unwrap().is_none());
+        assert!(
+            exempt(&apart, &passages[4..], 1, &Device::Cpu)
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]

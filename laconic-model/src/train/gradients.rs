@@ -30,7 +30,10 @@ impl Gradients {
     }
 
     pub(super) fn add_others(&mut self, others: Self) -> Result<()> {
-        others.0.into_iter().try_for_each(|(name, grad)| self.add(&name, grad))
+        others
+            .0
+            .into_iter()
+            .try_for_each(|(name, grad)| self.add(&name, grad))
     }
 
     pub(super) fn of(&self, name: &str) -> Option<&Tensor> {
@@ -49,7 +52,11 @@ impl Gradients {
     pub(super) fn norm(&self) -> Result<f64> {
         let mut sum = 0.0;
         for grad in self.0.values() {
-            sum += grad.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?;
+            sum += grad
+                .to_dtype(DType::F64)?
+                .sqr()?
+                .sum_all()?
+                .to_scalar::<f64>()?;
         }
         Ok(sum.sqrt())
     }

@@ -28,7 +28,11 @@ pub(super) struct Winners {
 /// # Errors
 ///
 /// If a logit is NaN or infinite.
-pub(super) fn pool(hidden: &Tensor, weight: &Tensor, piece: &Piece) -> std::result::Result<Winners, Error> {
+pub(super) fn pool(
+    hidden: &Tensor,
+    weight: &Tensor,
+    piece: &Piece,
+) -> std::result::Result<Winners, Error> {
     let (hidden, weight) = (hidden.detach(), weight.detach());
     let vocab = weight.dim(0)?;
     let width = (TILE / hidden.dim(0)?.max(1)).clamp(64, vocab.max(64));
@@ -48,7 +52,11 @@ pub(super) fn pool(hidden: &Tensor, weight: &Tensor, piece: &Piece) -> std::resu
         rows: Tensor::cat(&rows, 1)?,
     };
     // A sum of finite numbers of this size is finite; one that is not makes it so.
-    let sum = winners.logits.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?;
+    let sum = winners
+        .logits
+        .to_dtype(DType::F64)?
+        .sum_all()?
+        .to_scalar::<f64>()?;
     if sum.is_finite() {
         return Ok(winners);
     }
@@ -83,13 +91,20 @@ fn fold_tile(tile: &Tensor, piece: &Piece) -> Result<(Tensor, Tensor)> {
         }
     });
     let tensor = Tensor::from_vec(max, (n_texts, width), tile.device())?;
-    Ok((tensor, Tensor::from_vec(rows, (n_texts, width), tile.device())?))
+    Ok((
+        tensor,
+        Tensor::from_vec(rows, (n_texts, width), tile.device())?,
+    ))
 }
 
 /// The same in tensor operations, for any device and type.
 fn reduce_tile(tile: &Tensor, piece: &Piece) -> Result<(Tensor, Tensor)> {
     let width = tile.dim(1)?;
-    let fine = if tile.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+    let fine = if tile.dtype() == DType::F64 {
+        DType::F64
+    } else {
+        DType::F32
+    };
     let tile = tile.to_dtype(fine)?;
     let (mut max, mut rows) = (Vec::new(), Vec::new());
     for (text, len) in piece.lengths.iter().enumerate() {
@@ -143,7 +158,11 @@ fn scatter(
     let vocab = weight.dim(0)?;
     let rows = winners.rows.flatten_all()?.to_vec1::<u32>()?;
     let grads = grad.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-    let active = rows.into_iter().zip(grads).enumerate().filter(|(_, (_, grad))| *grad != 0.0);
+    let active = rows
+        .into_iter()
+        .zip(grads)
+        .enumerate()
+        .filter(|(_, (_, grad))| *grad != 0.0);
     let mut active: Vec<Active> = active
         .map(|(at, (row, grad))| Active {
             text: at / vocab,
@@ -153,13 +172,16 @@ fn scatter(
         })
         .collect();
     active.sort_by_key(|active| (active.row, active.term));
-    let d_hidden = accumulate(&active, n_rows, width, weight, |active| (active.row, active.term))?;
+    let d_hidden = accumulate(&active, n_rows, width, weight, |active| {
+        (active.row, active.term)
+    })?;
     let d_weight = match weight_too {
         false => None,
         true => {
             active.sort_by_key(|active| (active.term, active.text));
-            let d_weight =
-                accumulate(&active, vocab, width, hidden, |active| (active.term, active.row))?;
+            let d_weight = accumulate(&active, vocab, width, hidden, |active| {
+                (active.term, active.row)
+            })?;
             Some(d_weight)
         }
     };
@@ -182,17 +204,21 @@ fn accumulate(
     };
     let source_rows = &storage.as_slice::<f32>()?[layout.start_offset()..];
     let mut sums = vec![0.0_f32; n_rows * width];
-    sums.par_chunks_mut(width).enumerate().for_each(|(to, sum)| {
-        let start = active.partition_point(|active| ends(active).0 < to);
-        let run = active[start..].iter().take_while(|active| ends(active).0 == to);
-        for active in run {
-            let from = ends(active).1;
-            let values = &source_rows[from * width..(from + 1) * width];
-            for (sum, value) in sum.iter_mut().zip(values) {
-                *sum += active.grad * value;
+    sums.par_chunks_mut(width)
+        .enumerate()
+        .for_each(|(to, sum)| {
+            let start = active.partition_point(|active| ends(active).0 < to);
+            let run = active[start..]
+                .iter()
+                .take_while(|active| ends(active).0 == to);
+            for active in run {
+                let from = ends(active).1;
+                let values = &source_rows[from * width..(from + 1) * width];
+                for (sum, value) in sum.iter_mut().zip(values) {
+                    *sum += active.grad * value;
+                }
             }
-        }
-    });
+        });
     Tensor::from_vec(sums, (n_rows, width), source.device())
 }
 
@@ -207,15 +233,31 @@ fn scatter_tiles(
     let (n_texts, vocab) = grad.dims2()?;
     let width = hidden.dim(1)?;
     let terms = (TILE / (n_texts * width).max(1)).clamp(1, vocab.max(1));
-    let fine = if hidden.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+    let fine = if hidden.dtype() == DType::F64 {
+        DType::F64
+    } else {
+        DType::F32
+    };
     let mut d_hidden = Tensor::zeros(hidden.shape(), fine, hidden.device())?;
     let mut d_weight = Vec::new();
     for start in (0..vocab).step_by(terms) {
         let terms = terms.min(vocab - start);
-        let grad = grad.i((.., start..start + terms))?.to_dtype(fine)?.unsqueeze(2)?;
-        let rows = winners.rows.i((.., start..start + terms))?.flatten_all()?.contiguous()?;
-        let tile = weight.narrow(0, start, terms)?.to_dtype(fine)?.unsqueeze(0)?;
-        let pushed = grad.broadcast_mul(&tile)?.reshape((n_texts * terms, width))?;
+        let grad = grad
+            .i((.., start..start + terms))?
+            .to_dtype(fine)?
+            .unsqueeze(2)?;
+        let rows = winners
+            .rows
+            .i((.., start..start + terms))?
+            .flatten_all()?
+            .contiguous()?;
+        let tile = weight
+            .narrow(0, start, terms)?
+            .to_dtype(fine)?
+            .unsqueeze(0)?;
+        let pushed = grad
+            .broadcast_mul(&tile)?
+            .reshape((n_texts * terms, width))?;
         d_hidden = d_hidden.index_add(&rows, &pushed, 0)?;
         if weight_too {
             let won = hidden.index_select(&rows, 0)?.to_dtype(fine)?;
@@ -248,12 +290,21 @@ mod tests {
     }
 
     fn values(tensor: &Tensor) -> Vec<f64> {
-        tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+        tensor
+            .to_dtype(DType::F64)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1()
+            .unwrap()
     }
 
     fn is_close(a: &Tensor, b: &Tensor) -> bool {
         a.dims() == b.dims()
-            && values(a).iter().zip(values(b)).all(|(a, b)| (a - b).abs() < 1e-4 * (1.0 + b.abs()))
+            && values(a)
+                .iter()
+                .zip(values(b))
+                .all(|(a, b)| (a - b).abs() < 1e-4 * (1.0 + b.abs()))
     }
 
     /// Plain loops against tensor operations, whose gradient is candle's own.
@@ -279,7 +330,11 @@ mod tests {
             let logits = h.matmul(&w.t().unwrap()).unwrap();
             let mut sum = Tensor::zeros((), DType::F32, &Device::Cpu).unwrap();
             for (text, len) in lengths.iter().enumerate() {
-                let max = logits.narrow(0, text * piece.longest, *len).unwrap().max(0).unwrap();
+                let max = logits
+                    .narrow(0, text * piece.longest, *len)
+                    .unwrap()
+                    .max(0)
+                    .unwrap();
                 sum = (sum + (max * grad.i(text).unwrap()).unwrap().sum_all().unwrap()).unwrap();
             }
             let theirs = sum.backward().unwrap();
@@ -304,10 +359,17 @@ mod tests {
         let weight = weight.to_vec2::<f32>().unwrap();
         for (row, grad) in d_hidden.iter().enumerate() {
             let is_winner = won.contains(&u32::try_from(row).unwrap());
-            let expected = if is_winner { weight[0].clone() } else { vec![0.0; 4] };
+            let expected = if is_winner {
+                weight[0].clone()
+            } else {
+                vec![0.0; 4]
+            };
             assert_eq!(*grad, expected, "row {row}");
         }
-        assert!(won[0] < 3 && (3..5).contains(&won[1]), "padding never wins: {won:?}");
+        assert!(
+            won[0] < 3 && (3..5).contains(&won[1]),
+            "padding never wins: {won:?}"
+        );
     }
 
     #[test]
@@ -316,7 +378,8 @@ mod tests {
         let weight = random(70, 4, 6);
         for poison in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             for dtype in [DType::F32, DType::F64] {
-                let mut hidden: Vec<f32> = random(6, 4, 5).flatten_all().unwrap().to_vec1().unwrap();
+                let mut hidden: Vec<f32> =
+                    random(6, 4, 5).flatten_all().unwrap().to_vec1().unwrap();
                 hidden[5] = poison;
                 let hidden = Tensor::from_vec(hidden, (6, 4), &Device::Cpu).unwrap();
                 let pooled = pool(

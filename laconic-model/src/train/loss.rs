@@ -84,7 +84,12 @@ pub(super) fn loss(
     let right = scores.gather(&own, 1)?;
     // The largest score cancels: no gradient goes through it.
     let max = scores.detach().max_keepdim(D::Minus1)?;
-    let log_sum = (scores.broadcast_sub(&max)?.exp()?.sum_keepdim(D::Minus1)?.log()? + &max)?;
+    let log_sum = (scores
+        .broadcast_sub(&max)?
+        .exp()?
+        .sum_keepdim(D::Minus1)?
+        .log()?
+        + &max)?;
     let contrast = (log_sum - &right)?.mean_all()?;
     let (query_flops, document_flops) = (flops(&queries)?, flops(&documents)?);
     let total = (&contrast

@@ -43,9 +43,11 @@ mod gradients;
 mod head;
 mod loss;
 mod network;
+mod pairs;
 mod parameter;
 mod random;
 mod recipe;
+mod start;
 mod state;
 mod step;
 #[cfg(test)]
@@ -55,6 +57,8 @@ mod validation;
 
 pub use base::StoredAs;
 pub use example::{Example, Passage};
+pub use pairs::PairRecipe;
 pub use recipe::{Lora, Precision, Recipe};
+pub use start::NewModel;
 pub use trainer::{Device, StepReport, Trainer};
 pub use validation::Validation;

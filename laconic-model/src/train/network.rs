@@ -141,7 +141,10 @@ impl Network {
         }
         for (idx, layer) in self.layers.iter().enumerate() {
             let path = format!("model.layers.{idx}");
-            take(&format!("{path}.input_layernorm.weight"), &layer.input_layernorm);
+            take(
+                &format!("{path}.input_layernorm.weight"),
+                &layer.input_layernorm,
+            );
             take(
                 &format!("{path}.post_attention_layernorm.weight"),
                 &layer.post_attention_layernorm,
@@ -201,7 +204,9 @@ impl Network {
         };
         let mixed = softmax(&scores)?.matmul(&v)?;
         let mixed = mixed.reshape((texts, n_heads, len, head_dim))?;
-        let mixed = mixed.transpose(1, 2)?.reshape((texts * len, n_heads * head_dim))?;
+        let mixed = mixed
+            .transpose(1, 2)?
+            .reshape((texts * len, n_heads * head_dim))?;
         o_proj.forward(&mixed, pass)
     }
 

@@ -90,7 +90,10 @@ impl Linear {
         match &self.adapter {
             None => Ok(weight),
             Some(adapter) => {
-                let (a, b) = (adapter.a.as_detached_tensor(), adapter.b.as_detached_tensor());
+                let (a, b) = (
+                    adapter.a.as_detached_tensor(),
+                    adapter.b.as_detached_tensor(),
+                );
                 weight + (b.matmul(&a)? * adapter.scale)?.to_dtype(DType::F32)?
             }
         }
@@ -118,7 +121,11 @@ struct Frozen(Tensor);
 
 impl Frozen {
     /// The product's sizes, and the layout of the transposed weight.
-    fn plan(&self, x: &Layout, weight: &Layout) -> Result<((usize, usize, usize, usize), Layout, Shape)> {
+    fn plan(
+        &self,
+        x: &Layout,
+        weight: &Layout,
+    ) -> Result<((usize, usize, usize, usize), Layout, Shape)> {
         let (rows, inputs) = x.shape().dims2()?;
         let (outputs, _) = weight.shape().dims2()?;
         let sizes = (1, rows, outputs, inputs);

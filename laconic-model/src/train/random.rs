@@ -73,6 +73,9 @@ mod tests {
         let drawn: Vec<f64> = (0..100_000).map(|_| f64::from(random.normal())).collect();
         let mean = drawn.iter().sum::<f64>() / 1e5;
         let variance = drawn.iter().map(|x| x * x).sum::<f64>() / 1e5 - mean * mean;
-        assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.03, "{mean} {variance}");
+        assert!(
+            mean.abs() < 0.02 && (variance - 1.0).abs() < 0.03,
+            "{mean} {variance}"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! What a training run does: sizes, rates and weights of the losses.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::Error;
 
@@ -179,6 +180,55 @@ impl Recipe {
         }
     }
 
+    /// Sets one number from its text form, the way a command line gives it: `steps`, `batch`,
+    /// `learning_rate` and so on; adapters by `lora_rank`, `lora_alpha` and `lora_dropout`, or
+    /// `lora` = `none`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such number (the message lists those there are) or the text is none.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), Error> {
+        let unfit =
+            |why: String| Error::invalid_input(format!("setting `{key}` to {value:?}: {why}"));
+        let parsed = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+        let mut all = serde_json::to_value(&*self).map_err(|error| unfit(error.to_string()))?;
+        let standard = Lora {
+            rank: 8,
+            alpha: 16.0,
+            dropout: 0.1,
+        };
+        let (place, inner) = match key.strip_prefix("lora_") {
+            Some(inner) => {
+                if all["lora"].is_null() {
+                    all["lora"] =
+                        serde_json::to_value(standard).map_err(|error| unfit(error.to_string()))?;
+                }
+                (&mut all["lora"], inner)
+            }
+            None => (&mut all, key),
+        };
+        let Some(slot) = place
+            .as_object_mut()
+            .and_then(|fields| fields.get_mut(inner))
+        else {
+            let known: Vec<&str> = place
+                .as_object()
+                .into_iter()
+                .flat_map(|all| all.keys().map(String::as_str))
+                .collect();
+            return Err(unfit(format!(
+                "there is no such number; known are {}",
+                known.join(", ")
+            )));
+        };
+        *slot = match (key, value) {
+            ("lora", "none") => Value::Null,
+            _ => parsed,
+        };
+        *self = serde_json::from_value(all).map_err(|error| unfit(error.to_string()))?;
+        Ok(())
+    }
+
     /// Says which number is out of its range.
     ///
     /// # Errors
@@ -198,22 +248,42 @@ impl Recipe {
             ((1..=1 << 20).contains(&self.batch), "batch", "1 to 1048576"),
             (self.accumulate > 0, "accumulate", "at least 1"),
             (self.negatives <= 1024, "negatives", "at most 1024"),
-            (self.batch > 1 || self.negatives > 0, "batch", "2 or more without hard negatives"),
+            (
+                self.batch > 1 || self.negatives > 0,
+                "batch",
+                "2 or more without hard negatives",
+            ),
             (weight(self.learning_rate), "learning_rate", "0 or more"),
             (share(self.warmup), "warmup", "a share from 0 to 1"),
             (weight(self.weight_decay), "weight_decay", "0 or more"),
             ((0.0..1.0).contains(&self.beta1), "beta1", "from 0, below 1"),
             ((0.0..1.0).contains(&self.beta2), "beta2", "from 0, below 1"),
             (self.clip > 0.0, "clip", "above 0"),
-            (weight(self.temperature) && self.temperature > 0.0, "temperature", "above 0"),
+            (
+                weight(self.temperature) && self.temperature > 0.0,
+                "temperature",
+                "above 0",
+            ),
             (weight(self.query_flops), "query_flops", "0 or more"),
             (weight(self.document_flops), "document_flops", "0 or more"),
             (share(self.flops_ramp), "flops_ramp", "a share from 0 to 1"),
-            (length(self.query_length), "query_length", "4 to 32768 tokens"),
-            (length(self.document_length), "document_length", "4 to 32768 tokens"),
+            (
+                length(self.query_length),
+                "query_length",
+                "4 to 32768 tokens",
+            ),
+            (
+                length(self.document_length),
+                "document_length",
+                "4 to 32768 tokens",
+            ),
             ((1..=1024).contains(&lora.rank), "lora rank", "1 to 1024"),
             (weight(lora.alpha), "lora alpha", "0 or more"),
-            ((0.0..1.0).contains(&lora.dropout), "lora dropout", "from 0, below 1"),
+            (
+                (0.0..1.0).contains(&lora.dropout),
+                "lora dropout",
+                "from 0, below 1",
+            ),
             (self.chunk_tokens > 0, "chunk_tokens", "at least 1"),
         ] {
             if !is_sound {
@@ -263,15 +333,24 @@ mod tests {
     fn the_published_settings_are_those_published() {
         for name in ["laconic-1b", "laconic-3b", "laconic-8b"] {
             let is_largest = name == "laconic-8b";
-            let (weak, strong) = (Recipe::named(name, 1).unwrap(), Recipe::named(name, 2).unwrap());
+            let (weak, strong) = (
+                Recipe::named(name, 1).unwrap(),
+                Recipe::named(name, 2).unwrap(),
+            );
             for recipe in [&weak, &strong] {
                 recipe.check().unwrap();
                 let lora = recipe.lora.unwrap();
                 let expected = if is_largest { (16, 32.0) } else { (32, 64.0) };
-                assert_eq!((lora.rank, lora.alpha, lora.dropout), (expected.0, expected.1, 0.1));
+                assert_eq!(
+                    (lora.rank, lora.alpha, lora.dropout),
+                    (expected.0, expected.1, 0.1)
+                );
                 assert_eq!((recipe.temperature, recipe.warmup), (1.0, 0.05));
             }
-            assert_eq!((weak.batch, weak.negatives, weak.learning_rate), (8192, 0, 1e-4));
+            assert_eq!(
+                (weak.batch, weak.negatives, weak.learning_rate),
+                (8192, 0, 1e-4)
+            );
             assert_eq!((weak.query_flops, weak.document_flops), (5e-4, 5e-4));
             assert_eq!((weak.query_length, weak.document_length), (64, 192));
             assert_eq!((strong.batch, strong.negatives), (128, 15));
@@ -290,7 +369,9 @@ mod tests {
             steps: 1000,
             ..Recipe::named("nano", 1).unwrap()
         };
-        let rates: Vec<f64> = (0..1000).map(|step| recipe.learning_rate_at(step)).collect();
+        let rates: Vec<f64> = (0..1000)
+            .map(|step| recipe.learning_rate_at(step))
+            .collect();
         assert!(rates[..50].is_sorted() && rates[50..].is_sorted_by(|a, b| a >= b));
         assert_eq!(rates[49], recipe.learning_rate);
         assert!((rates[525] - recipe.learning_rate / 2.0).abs() < recipe.learning_rate / 500.0);
@@ -311,6 +392,43 @@ mod tests {
             ..recipe
         };
         assert_eq!(none.ramp_at(0), 1.0);
+    }
+
+    #[test]
+    fn numbers_are_set_by_name() {
+        let mut recipe = Recipe::named("nano", 1).unwrap();
+        for (key, value) in [
+            ("steps", "7"),
+            ("learning_rate", "2e-4"),
+            ("precision", "bf16"),
+        ] {
+            recipe.set(key, value).unwrap();
+        }
+        assert_eq!((recipe.steps, recipe.learning_rate), (7, 2e-4));
+        assert_eq!(recipe.precision, Precision::Bf16);
+        recipe.set("lora_rank", "4").unwrap();
+        assert_eq!(recipe.lora.map(|lora| lora.rank), Some(4));
+        recipe.set("lora", "none").unwrap();
+        assert_eq!(recipe.lora, None);
+        for (key, value) in [
+            ("step", "7"),
+            ("steps", "many"),
+            ("steps", "-1"),
+            ("lora_x", "1"),
+        ] {
+            let error = recipe.set(key, value).unwrap_err();
+            assert!(
+                error.is_invalid_input() && error.to_string().contains(key),
+                "{error}"
+            );
+        }
+        assert!(
+            recipe
+                .set("step", "7")
+                .unwrap_err()
+                .to_string()
+                .contains("temperature")
+        );
     }
 
     #[test]

@@ -67,9 +67,18 @@ pub(super) fn save(
     fs::create_dir_all(&partial).map_err(|source| Error::io("creating", &partial, source))?;
     let tensors = adamw.slots.iter().flat_map(|slot| {
         [
-            (format!("weight/{}", slot.name), slot.weight.as_detached_tensor()),
-            (format!("mean/{}", slot.name), slot.mean.as_detached_tensor()),
-            (format!("square/{}", slot.name), slot.square.as_detached_tensor()),
+            (
+                format!("weight/{}", slot.name),
+                slot.weight.as_detached_tensor(),
+            ),
+            (
+                format!("mean/{}", slot.name),
+                slot.mean.as_detached_tensor(),
+            ),
+            (
+                format!("square/{}", slot.name),
+                slot.square.as_detached_tensor(),
+            ),
         ]
     });
     let weights = partial.join(WEIGHTS);
@@ -122,7 +131,10 @@ pub(super) fn restore(
     let state: State =
         serde_json::from_slice(&json).map_err(|error| damaged(format!("{STATE}: {error}")))?;
     if state.version != VERSION {
-        return Err(damaged(format!("it has version {}, not {VERSION}", state.version)));
+        return Err(damaged(format!(
+            "it has version {}, not {VERSION}",
+            state.version
+        )));
     }
     check(&state.provenance, provenance, &path)?;
     let weights = path.join(WEIGHTS);
@@ -132,12 +144,14 @@ pub(super) fn restore(
     let mut tensors = candle_core::safetensors::load(&weights, &Device::Cpu)?;
     let mut all = Vec::new();
     for slot in &adamw.slots {
-        for (kind, var) in [("weight", &slot.weight), ("mean", &slot.mean), ("square", &slot.square)]
-        {
+        for (kind, var) in [
+            ("weight", &slot.weight),
+            ("mean", &slot.mean),
+            ("square", &slot.square),
+        ] {
             let name = format!("{kind}/{}", slot.name);
-            let tensor = take(&mut tensors, &name, var.as_tensor()).ok_or_else(|| {
-                damaged(format!("{WEIGHTS} has no {name} of the right shape"))
-            })?;
+            let tensor = take(&mut tensors, &name, var.as_tensor())
+                .ok_or_else(|| damaged(format!("{WEIGHTS} has no {name} of the right shape")))?;
             all.push((var, tensor));
         }
     }
@@ -179,7 +193,9 @@ fn states(dir: &Path) -> Result<Vec<(usize, PathBuf)>, Error> {
     for entry in entries {
         let entry = entry.map_err(|source| Error::io("listing", dir, source))?;
         let name = entry.file_name();
-        let step = name.to_str().and_then(|name| name.strip_prefix("step-")?.parse().ok());
+        let step = name
+            .to_str()
+            .and_then(|name| name.strip_prefix("step-")?.parse().ok());
         states.extend(step.map(|step| (step, entry.path())));
     }
     states.sort();

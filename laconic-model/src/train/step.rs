@@ -89,7 +89,12 @@ pub(super) fn run(
 }
 
 /// Cuts one side of a batch into pieces of texts of like length.
-fn parts(texts: &[Vec<u32>], plan: StepPlan, side: u64, device: &Device) -> Result<Vec<Part>, Error> {
+fn parts(
+    texts: &[Vec<u32>],
+    plan: StepPlan,
+    side: u64,
+    device: &Device,
+) -> Result<Vec<Part>, Error> {
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|text| (texts[*text].len(), *text));
     let mut parts = Vec::new();
@@ -180,7 +185,11 @@ fn backward(
         Some(winners) => winners,
         None => head::pool(&hidden, &weight, &part.piece)?,
     };
-    let places: Vec<u32> = part.texts.iter().filter_map(|text| u32::try_from(*text).ok()).collect();
+    let places: Vec<u32> = part
+        .texts
+        .iter()
+        .filter_map(|text| u32::try_from(*text).ok())
+        .collect();
     let places = Tensor::from_vec(places, part.texts.len(), grad.device())?;
     let grad = grad.index_select(&places, 0)?;
     let trains_head = network.head().var().is_some();

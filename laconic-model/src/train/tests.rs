@@ -53,11 +53,21 @@ fn network(is_tied: bool, recipe: &Recipe, kinds: &Kinds) -> Network {
     for expected in manifest(&config) {
         let is_norm = expected.shape().len() == 1;
         let values: Vec<f32> = (0..expected.n_elements())
-            .map(|_| if is_norm { 1.0 + 0.3 * random.normal() } else { 0.5 * random.normal() })
+            .map(|_| {
+                if is_norm {
+                    1.0 + 0.3 * random.normal()
+                } else {
+                    0.5 * random.normal()
+                }
+            })
             .collect();
         let tensor = Tensor::from_vec(values, expected.shape(), &Device::Cpu).unwrap();
         let is_frozen = recipe.lora.is_some();
-        let dtype = if is_frozen && !is_norm { kinds.compute } else { kinds.master };
+        let dtype = if is_frozen && !is_norm {
+            kinds.compute
+        } else {
+            kinds.master
+        };
         let tensor = tensor.to_dtype(dtype).unwrap();
         let parameter = match is_frozen {
             true => Parameter::Frozen(tensor),
@@ -69,7 +79,9 @@ fn network(is_tied: bool, recipe: &Recipe, kinds: &Kinds) -> Network {
     // B starts at zero, where A has no gradient to check.
     for (name, var) in network.trained() {
         if name.contains("lora_B") {
-            let values: Vec<f32> = (0..var.elem_count()).map(|_| 0.3 * random.normal()).collect();
+            let values: Vec<f32> = (0..var.elem_count())
+                .map(|_| 0.3 * random.normal())
+                .collect();
             let tensor = Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap();
             var.set(&tensor.to_dtype(var.dtype()).unwrap()).unwrap();
         }
@@ -81,10 +93,14 @@ fn network(is_tied: bool, recipe: &Recipe, kinds: &Kinds) -> Network {
 fn batch(dtype: DType) -> Batch {
     let mut random = Random::keyed(&[2]);
     let mut text = |len: usize| -> Vec<u32> {
-        (0..len).map(|_| u32::try_from(random.below(VOCAB)).unwrap()).collect()
+        (0..len)
+            .map(|_| u32::try_from(random.below(VOCAB)).unwrap())
+            .collect()
     };
     let exempt = Tensor::from_vec(
-        (0..18).map(|at| if at == 4 { -1e9 } else { 0.0_f32 }).collect(),
+        (0..18)
+            .map(|at| if at == 4 { -1e9 } else { 0.0_f32 })
+            .collect(),
         (3, 6),
         &Device::Cpu,
     );
@@ -111,11 +127,20 @@ fn plan(dtype: DType, chunk_tokens: usize) -> StepPlan {
 }
 
 fn values(tensor: &Tensor) -> Vec<f64> {
-    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    tensor
+        .to_dtype(DType::F64)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap()
 }
 
 fn loss_of(network: &Network, batch: &Batch, plan: StepPlan) -> f64 {
-    run(network, &network.trained(), batch, plan).unwrap().0.loss
+    run(network, &network.trained(), batch, plan)
+        .unwrap()
+        .0
+        .loss
 }
 
 /// Every element of every trained tensor (embedding, norms, projections or adapters, head) is
@@ -218,12 +243,22 @@ fn single_precision_follows_double_and_bfloat16_follows_roughly() {
         for (compute, tolerance) in [(DType::F32, 1e-4), (DType::BF16, 0.3)] {
             let (loss, grad) = of(DType::F32, compute);
             let distance = |a: &[f64], b: &[f64]| {
-                a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+                a.iter()
+                    .zip(b)
+                    .map(|(a, b)| (a - b).powi(2))
+                    .sum::<f64>()
+                    .sqrt()
             };
             let length = distance(&exact_grad, &vec![0.0; exact_grad.len()]);
-            assert!((loss - exact).abs() < tolerance * exact, "{compute:?}: {loss}, {exact}");
+            assert!(
+                (loss - exact).abs() < tolerance * exact,
+                "{compute:?}: {loss}, {exact}"
+            );
             let error = distance(&grad, &exact_grad);
-            assert!(error < tolerance * length, "{compute:?}: {error} of {length}");
+            assert!(
+                error < tolerance * length,
+                "{compute:?}: {error} of {length}"
+            );
         }
     }
 }

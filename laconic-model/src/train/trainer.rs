@@ -157,7 +157,8 @@ impl<'a> Trainer<'a> {
         let (value, gradients) = self.gradients()?;
         let learning_rate = self.recipe.learning_rate_at(self.n_done);
         let gradient_norm =
-            self.adamw.step(&gradients, self.n_done, learning_rate, self.recipe.clip)?;
+            self.adamw
+                .step(&gradients, self.n_done, learning_rate, self.recipe.clip)?;
         self.n_done += 1;
         Ok(Some(StepReport {
             step: self.n_done,
@@ -176,8 +177,12 @@ impl<'a> Trainer<'a> {
 
     /// Mean loss and gradients of the step's batches.
     fn gradients(&mut self) -> Result<(LossValue, Gradients), Error> {
-        let tokens =
-            Tokens::new(&self.base.tokenizer, self.base.specials, &self.base.preset, &self.recipe)?;
+        let tokens = Tokens::new(
+            &self.base.tokenizer,
+            self.base.specials,
+            &self.base.preset,
+            &self.recipe,
+        )?;
         let ramp = self.recipe.ramp_at(self.n_done);
         let mut sum = Gradients::default();
         let mut values = Vec::new();
@@ -212,8 +217,12 @@ impl<'a> Trainer<'a> {
     ///
     /// If the device runs out of memory, or a logit is not finite.
     pub fn validate(&self, examples: &[Example]) -> Result<Validation, Error> {
-        let tokens =
-            Tokens::new(&self.base.tokenizer, self.base.specials, &self.base.preset, &self.recipe)?;
+        let tokens = Tokens::new(
+            &self.base.tokenizer,
+            self.base.specials,
+            &self.base.preset,
+            &self.recipe,
+        )?;
         let pass = Pass {
             track: false,
             dropout: None,
@@ -271,7 +280,9 @@ fn check_examples(examples: &[Example], recipe: &Recipe) -> Result<(), Error> {
             examples.len()
         )));
     }
-    let few = examples.iter().position(|example| example.negatives.len() < recipe.negatives);
+    let few = examples
+        .iter()
+        .position(|example| example.negatives.len() < recipe.negatives);
     match few {
         None => Ok(()),
         Some(idx) => Err(Error::invalid_input(format!(

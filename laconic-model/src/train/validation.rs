@@ -34,10 +34,14 @@ pub(super) fn validate(
     plan: (Pass, usize, usize),
     device: &Device,
 ) -> Result<Validation, Error> {
-    let queries: Result<Vec<_>, _> =
-        examples.iter().map(|example| tokens.query(&example.query)).collect();
-    let documents: Result<Vec<_>, _> =
-        examples.iter().map(|example| tokens.passage(&example.positive)).collect();
+    let queries: Result<Vec<_>, _> = examples
+        .iter()
+        .map(|example| tokens.query(&example.query))
+        .collect();
+    let documents: Result<Vec<_>, _> = examples
+        .iter()
+        .map(|example| tokens.passage(&example.positive))
+        .collect();
     let queries = vectors(network, &queries?, plan, device)?;
     let documents = vectors(network, &documents?, plan, device)?;
     let scores = queries.matmul(&documents.t()?)?.to_vec2::<f32>()?;
@@ -52,9 +56,13 @@ pub(super) fn validate(
             other.positive != own.positive && (own.group.is_none() || own.group != other.group)
         };
         // A tie counts against the query: a model that scores all alike finds nothing.
-        let better = examples.iter().zip(scores).enumerate().filter(|(at, (other, score))| {
-            *at != query && **score >= scores[query] && is_other(other)
-        });
+        let better = examples
+            .iter()
+            .zip(scores)
+            .enumerate()
+            .filter(|(at, (other, score))| {
+                *at != query && **score >= scores[query] && is_other(other)
+            });
         let rank = better.count();
         if rank < 10 {
             found.recall_at_10 += 1.0;
