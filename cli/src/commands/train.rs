@@ -113,6 +113,9 @@ impl Train {
             let message = "--validate-every and --save-every are at least 1";
             return Err(UsageError(message.to_owned()).into());
         }
+        if self.device == Device::Cpu && std::env::var_os(CANDLE_THREADS).is_none() {
+            return begin_again();
+        }
         let recipe = self.recipe()?;
         let states = self.output.join("state");
         let is_begun = states.exists();
@@ -229,6 +232,31 @@ impl Train {
             ))?;
         }
         Ok(print(format_args!("model: {}", model.display()))?)
+    }
+}
+
+/// Threads of candle's operations; see [`laconic_model::train`], speed on a CPU.
+const CANDLE_THREADS: &str = "CANDLE_NUM_THREADS";
+
+/// Begins this command again with candle's threads off, which only the environment can say, and
+/// only before the process has begun. On Unix the process stays the same one.
+fn begin_again() -> Result<Ending> {
+    let program = std::env::current_exe().context("cannot find the program itself")?;
+    let mut command = std::process::Command::new(program);
+    command
+        .args(std::env::args_os().skip(1))
+        .env(CANDLE_THREADS, "1");
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt;
+        Err(command.exec()).context("cannot begin again with candle's threads off")
+    }
+    #[cfg(not(unix))]
+    {
+        let status = command
+            .status()
+            .context("cannot begin again with candle's threads off")?;
+        std::process::exit(status.code().unwrap_or(7))
     }
 }
 

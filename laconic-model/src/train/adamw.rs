@@ -5,6 +5,7 @@ use candle_core::{DType, Result, Tensor, Var};
 use super::gradients::Gradients;
 use super::recipe::Recipe;
 use crate::error::Error;
+use crate::weights::{EMBEDDING, LM_HEAD};
 
 /// A weight under training with its running means.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(super) struct AdamW {
     beta1: f64,
     beta2: f64,
     weight_decay: f64,
+    embedding_rate: f64,
+    norm_rate: f64,
 }
 
 /// Keeps the step finite where gradients are zero.
@@ -44,6 +47,8 @@ impl AdamW {
             beta1: recipe.beta1,
             beta2: recipe.beta2,
             weight_decay: recipe.weight_decay,
+            embedding_rate: recipe.embedding_rate,
+            norm_rate: recipe.norm_rate,
         })
     }
 
@@ -82,11 +87,12 @@ impl AdamW {
             let update = ((mean / unbias1)? / ((square / unbias2)?.sqrt()? + EPSILON)?)?;
             let weight = slot.weight.as_detached_tensor();
             // Gains of norms are not decayed towards 0.
-            let decay = if weight.rank() > 1 {
-                self.weight_decay
-            } else {
-                0.0
+            let (rate, decay) = match slot.name.as_str() {
+                EMBEDDING | LM_HEAD => (self.embedding_rate, self.weight_decay),
+                _ if weight.rank() < 2 => (self.norm_rate, 0.0),
+                _ => (1.0, self.weight_decay),
             };
+            let learning_rate = learning_rate * rate;
             let kept = (weight * (1.0 - learning_rate * decay))?;
             slot.weight.set(&(kept - (update * learning_rate)?)?)?;
         }

@@ -29,6 +29,12 @@
 //! On a CPU a run is a function of checkpoint, examples and recipe, bit for bit; a run that was
 //! killed and taken up from a saved state ends with the same weights as one that was not.
 //!
+//! # Speed on a CPU
+//!
+//! Set `CANDLE_NUM_THREADS=1` in the environment, as `laconic train` does: pieces of a batch go
+//! through side by side, one on each core, and candle's threads, which wait for each other after
+//! every operation, would only be in their way (2 to 3 times slower on two cores).
+//!
 //! # Memory
 //!
 //! A step keeps the activations of [`Recipe::chunk_tokens`] tokens, whatever the size of the

@@ -56,6 +56,10 @@ pub struct Recipe {
     pub negatives: usize,
     /// Largest learning rate.
     pub learning_rate: f64,
+    /// Embedding and head learn at this multiple of the learning rate.
+    pub embedding_rate: f64,
+    /// Gains of norms learn at this multiple of the learning rate.
+    pub norm_rate: f64,
     /// Share of the steps over which the learning rate rises from 0, before it falls along a
     /// cosine.
     pub warmup: f64,
@@ -125,6 +129,8 @@ impl Recipe {
             accumulate: 1,
             negatives: 0,
             learning_rate: 1e-4,
+            embedding_rate: 1.0,
+            norm_rate: 1.0,
             warmup: 0.05,
             weight_decay: 0.01,
             beta1: 0.9,
@@ -254,6 +260,8 @@ impl Recipe {
                 "2 or more without hard negatives",
             ),
             (weight(self.learning_rate), "learning_rate", "0 or more"),
+            (weight(self.embedding_rate), "embedding_rate", "0 or more"),
+            (weight(self.norm_rate), "norm_rate", "0 or more"),
             (share(self.warmup), "warmup", "a share from 0 to 1"),
             (weight(self.weight_decay), "weight_decay", "0 or more"),
             ((0.0..1.0).contains(&self.beta1), "beta1", "from 0, below 1"),

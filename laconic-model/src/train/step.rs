@@ -6,8 +6,13 @@
 //! gradient of every vector known, piece by piece with gradients. The result is the same as in
 //! one go, dropout included, since masks are a function of the piece and not of the pass. A batch
 //! that fits goes through once.
+//!
+//! On a CPU pieces go through side by side, each on one thread: candle's own threads meet at a
+//! barrier after every operation, where they spend more time than in most operations. Sums are
+//! taken in the order of the pieces, so the number of threads changes nothing.
 
 use candle_core::{DType, Device, Tensor, Var};
+use rayon::prelude::*;
 
 use super::gradients::Gradients;
 use super::head::{self, Winners};
@@ -81,8 +86,15 @@ pub(super) fn run(
         (queries, query_parts, grads.queries),
         (documents, document_parts, grads.documents),
     ] {
-        for (part, through) in parts.iter().zip(through) {
-            backward(network, trained, part, through, &grad, plan, &mut gradients)?;
+        let work: Vec<(&Part, &Through)> = parts.iter().zip(&through).collect();
+        // A thread's worth at a time, so that their gradients are not all in memory together.
+        for work in work.chunks(rayon::current_num_threads()) {
+            let found = each(work, &grad, |(part, through)| {
+                backward(network, trained, part, through, &grad, plan)
+            })?;
+            found
+                .into_iter()
+                .try_for_each(|found| gradients.add_others(found))?;
         }
     }
     Ok((value, gradients))
@@ -133,15 +145,12 @@ fn forward(
     plan: StepPlan,
     keep: bool,
 ) -> Result<(Tensor, Vec<Through>), Error> {
-    let mut logits = Vec::new();
-    let mut all = Vec::new();
-    for part in parts {
-        let pass = pass_of(part, plan, keep);
-        let hidden = network.hidden(&part.piece, pass)?;
-        let weight = network.head().tensor(plan.dtype, false)?;
+    let weight = network.head().tensor(plan.dtype, false)?;
+    let done = each(parts, &weight, |part| {
+        let hidden = network.hidden(&part.piece, pass_of(part, plan, keep))?;
         let winners = head::pool(&hidden, &weight, &part.piece)?;
-        logits.push(winners.logits.clone());
-        all.push(match keep {
+        let logits = winners.logits.clone();
+        let through = match keep {
             true => Through {
                 hidden: Some(hidden),
                 winners: Some(winners),
@@ -150,8 +159,10 @@ fn forward(
                 hidden: None,
                 winners: None,
             },
-        });
-    }
+        };
+        Ok((logits, through))
+    })?;
+    let (logits, all): (Vec<Tensor>, Vec<Through>) = done.into_iter().unzip();
     let places = parts.iter().flat_map(|part| part.texts.iter().copied());
     let mut at = vec![0_u32; parts.iter().map(|part| part.texts.len()).sum()];
     for (row, place) in (0..).zip(places) {
@@ -167,33 +178,37 @@ fn forward(
     Ok((logits, all))
 }
 
+/// The gradients that come through one piece.
 fn backward(
     network: &Network,
     trained: &[(String, Var)],
     part: &Part,
-    through: Through,
+    through: &Through,
     grad: &Tensor,
     plan: StepPlan,
-    gradients: &mut Gradients,
-) -> Result<(), Error> {
+) -> Result<Gradients, Error> {
+    let mut gradients = Gradients::default();
     let weight = network.head().tensor(plan.dtype, false)?;
-    let hidden = match through.hidden {
-        Some(hidden) => hidden,
+    let hidden = match &through.hidden {
+        Some(hidden) => hidden.clone(),
         None => network.hidden(&part.piece, pass_of(part, plan, true))?,
     };
-    let winners = match through.winners {
+    let again;
+    let winners = match &through.winners {
         Some(winners) => winners,
-        None => head::pool(&hidden, &weight, &part.piece)?,
+        None => {
+            again = head::pool(&hidden, &weight, &part.piece)?;
+            &again
+        }
     };
-    let places: Vec<u32> = part
+    let places = part
         .texts
         .iter()
-        .filter_map(|text| u32::try_from(*text).ok())
-        .collect();
-    let places = Tensor::from_vec(places, part.texts.len(), grad.device())?;
+        .filter_map(|text| u32::try_from(*text).ok());
+    let places = Tensor::from_iter(places, grad.device())?;
     let grad = grad.index_select(&places, 0)?;
     let trains_head = network.head().var().is_some();
-    let (d_hidden, d_weight) = head::backward(&hidden, &weight, &winners, &grad, trains_head)?;
+    let (d_hidden, d_weight) = head::backward(&hidden, &weight, winners, &grad, trains_head)?;
     if let Some(d_weight) = d_weight {
         let name = match network.lm_head {
             Some(_) => crate::weights::LM_HEAD,
@@ -204,5 +219,18 @@ fn backward(
     // Its gradient for `hidden` is `d_hidden`: the chain rule, started in the middle.
     let surrogate = (hidden.to_dtype(d_hidden.dtype())? * d_hidden)?.sum_all()?;
     gradients.add_all(trained, &surrogate.backward()?)?;
-    Ok(())
+    Ok(gradients)
+}
+
+/// Does something with each item: side by side on a CPU, one after the other elsewhere. Results
+/// come in order.
+pub(super) fn each<T: Sync, U: Send>(
+    items: &[T],
+    like: &Tensor,
+    work: impl Fn(&T) -> Result<U, Error> + Send + Sync,
+) -> Result<Vec<U>, Error> {
+    match like.device().is_cpu() {
+        true => items.par_iter().map(work).collect(),
+        false => items.iter().map(work).collect(),
+    }
 }

@@ -7,6 +7,7 @@ use super::head;
 use super::loss::term_weights;
 use super::network::{Network, Piece};
 use super::parameter::Pass;
+use super::step::each;
 use super::trainer::to_f64;
 use crate::error::Error;
 
@@ -86,21 +87,22 @@ fn vectors(
     (pass, chunk_tokens, vocab_size): (Pass, usize, usize),
     device: &Device,
 ) -> Result<Tensor, Error> {
-    let mut all = vec![Tensor::zeros((0, vocab_size), DType::F32, device)?];
     let longest = texts.iter().map(Vec::len).max().unwrap_or(1).max(1);
-    for texts in texts.chunks((chunk_tokens / 8 / longest).max(1)) {
+    let chunks: Vec<_> = texts.chunks((chunk_tokens / 8 / longest).max(1)).collect();
+    let weight = network.head().tensor(pass.dtype, false)?;
+    let vectors = each(&chunks, &weight, |texts| {
         let ids: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
         let piece = Piece::new(&ids, device)?;
         let hidden = network.hidden(&piece, pass)?;
-        let weight = network.head().tensor(pass.dtype, false)?;
         let logits = head::pool(&hidden, &weight, &piece)?.logits;
         let logits = match &network.padding {
             Some(padding) => logits.broadcast_add(padding)?,
             None => logits,
         };
-        all.push(term_weights(&logits)?.detach());
-    }
-    Ok(Tensor::cat(&all, 0)?)
+        Ok(term_weights(&logits)?.detach())
+    })?;
+    let none = Tensor::zeros((0, vocab_size), DType::F32, device)?;
+    Ok(Tensor::cat(&[vec![none], vectors].concat(), 0)?)
 }
 
 fn n_terms(weights: &Tensor) -> Result<f64, Error> {
