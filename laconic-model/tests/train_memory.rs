@@ -1,0 +1,103 @@
+//! Training's head never holds positions × vocabulary, forward or backward.
+//!
+//! An allocator that counts stands in for reasoning about buffers. One test a binary, since the
+//! count is of the whole process.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code")]
+#![allow(unsafe_code, reason = "an allocator cannot be written without")]
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use laconic_model::LoadOptions;
+use laconic_model::train::{Device, Example, Passage, Recipe, Trainer};
+use support::Checkpoint;
+
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
+        PEAK.fetch_max(live, Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Relaxed);
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const VOCABULARY: usize = 128_256;
+
+/// Bytes that a step needs at most beside what is there before it, for passages of `len` bytes.
+fn peak_of_a_step(model: &std::path::Path, len: usize) -> usize {
+    let body = |i: usize| {
+        "abcdefgh"
+            .chars()
+            .cycle()
+            .skip(i)
+            .take(len)
+            .collect::<String>()
+    };
+    let pair = |i: usize| Example {
+        query: format!("{i}"),
+        positive: Passage {
+            title: None,
+            body: body(i),
+        },
+        ..Example::default()
+    };
+    let examples: Vec<Example> = (0..8).map(pair).collect();
+    let recipe = Recipe {
+        batch: 8,
+        query_length: 512,
+        document_length: 512,
+        chunk_tokens: 1 << 16,
+        ..Recipe::named("nano", 1).unwrap()
+    };
+    let mut trainer =
+        Trainer::load(model, &LoadOptions::new(), recipe, &examples, Device::Cpu).unwrap();
+    trainer.step().unwrap();
+    let before = LIVE.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    trainer.step().unwrap();
+    PEAK.load(Relaxed) - before
+}
+
+/// What 460 more tokens in each of 8 passages add to the peak of a step, and the peak with them.
+fn growth(vocabulary: usize) -> (usize, usize) {
+    let dir = tempfile::tempdir().unwrap();
+    Checkpoint::with_vocab(7, vocabulary).write(dir.path());
+    let (short, long) = (
+        peak_of_a_step(dir.path(), 20),
+        peak_of_a_step(dir.path(), 480),
+    );
+    (long - short, long)
+}
+
+#[test]
+fn the_heads_memory_does_not_grow_with_positions() {
+    let (small, large) = (growth(260), growth(VOCABULARY));
+    let logits = 8 * 460 * VOCABULARY * 4;
+    println!(
+        "peak of a step of 8 passages of 480 tokens: {} MB at 260 entries, {} MB at {VOCABULARY}; \
+         460 tokens of each add {} MB and {} MB, their logits would be {} MB",
+        small.1 >> 20,
+        large.1 >> 20,
+        small.0 >> 20,
+        large.0 >> 20,
+        logits >> 20
+    );
+    // A tile of 32 MB for each of the threads is what may come on top.
+    assert!(large.0 < small.0 + logits / 8, "{small:?} {large:?}");
+}
