@@ -170,7 +170,7 @@ fn what_cannot_be_trained_is_refused_with_a_reason() {
             3,
             "mine more",
         ),
-        ("train nowhere --pairs pairs.jsonl --output x", 7, "nowhere"),
+        ("train nowhere --pairs pairs.jsonl --output x", 3, "nowhere"),
         ("train start --pairs docs.jsonl --output x", 3, "line 1"),
         (
             "train start --pairs pairs.jsonl --output x --device cuda",

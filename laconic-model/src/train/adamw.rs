@@ -23,13 +23,11 @@ pub(super) struct AdamW {
     pub(super) slots: Vec<Slot>,
     beta1: f64,
     beta2: f64,
+    epsilon: f64,
     weight_decay: f64,
     embedding_rate: f64,
     norm_rate: f64,
 }
-
-/// Keeps the step finite where gradients are zero.
-const EPSILON: f64 = 1e-8;
 
 impl AdamW {
     pub(super) fn new(trained: Vec<(String, Var)>, recipe: &Recipe) -> Result<Self> {
@@ -46,6 +44,7 @@ impl AdamW {
             slots: slots.collect::<Result<_>>()?,
             beta1: recipe.beta1,
             beta2: recipe.beta2,
+            epsilon: recipe.epsilon,
             weight_decay: recipe.weight_decay,
             embedding_rate: recipe.embedding_rate,
             norm_rate: recipe.norm_rate,
@@ -84,7 +83,7 @@ impl AdamW {
             let square = decay(&slot.square, &grad.sqr()?, self.beta2)?;
             slot.mean.set(&mean)?;
             slot.square.set(&square)?;
-            let update = ((mean / unbias1)? / ((square / unbias2)?.sqrt()? + EPSILON)?)?;
+            let update = ((mean / unbias1)? / ((square / unbias2)?.sqrt()? + self.epsilon)?)?;
             let weight = slot.weight.as_detached_tensor();
             // Gains of norms are not decayed towards 0.
             let (rate, decay) = match slot.name.as_str() {
@@ -134,7 +133,7 @@ mod tests {
                 let count = i32::try_from(step + 1).unwrap();
                 let unbiased = mean[i] / (1.0 - recipe.beta1.powi(count));
                 let spread = (square[i] / (1.0 - recipe.beta2.powi(count))).sqrt();
-                expected[i] -= 0.01 * (unbiased / (spread + EPSILON) + 0.1 * expected[i]);
+                expected[i] -= 0.01 * (unbiased / (spread + 1e-8) + 0.1 * expected[i]);
             }
             let found = weight.as_tensor().to_vec2::<f32>().unwrap();
             for i in 0..2 {

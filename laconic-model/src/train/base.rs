@@ -242,10 +242,19 @@ pub(super) fn write_tensors(
     };
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let partial = path.with_extension("partial");
+    let describe = |source| Error::io("writing", path, source);
+    // The library replaces the file by one that only its owner may read.
+    let permissions = fs::File::create(&partial)
+        .and_then(|file| file.metadata())
+        .map_err(describe)?
+        .permissions();
     safetensors::serialize_to_file(views.map_err(fail)?, Some(metadata), &partial).map_err(fail)?;
-    let sync = fs::File::open(&partial).and_then(|file| file.sync_all());
-    sync.and_then(|()| fs::rename(&partial, path))
-        .map_err(|source| Error::io("writing", path, source))
+    let finish = || {
+        fs::set_permissions(&partial, permissions)?;
+        fs::File::open(&partial)?.sync_all()?;
+        fs::rename(&partial, path)
+    };
+    finish().map_err(describe)
 }
 
 /// With adapters everything else is frozen; without, everything is trained.

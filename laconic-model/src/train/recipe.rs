@@ -69,6 +69,10 @@ pub struct Recipe {
     pub beta1: f64,
     /// Decay of the mean of squared gradients (AdamW's β₂).
     pub beta2: f64,
+    /// What is added to the root of the mean squared gradient (AdamW's ε): gradients much smaller
+    /// than this make steps in proportion to them, not of full length. Embeddings of rare tokens,
+    /// which seldom have any, stay where they are.
+    pub epsilon: f64,
     /// Longest gradient: longer ones are shortened to it.
     pub clip: f64,
     /// Inner products are divided by this before the softmax.
@@ -135,6 +139,7 @@ impl Recipe {
             weight_decay: 0.01,
             beta1: 0.9,
             beta2: 0.999,
+            epsilon: 1e-8,
             clip: 1.0,
             temperature: 1.0,
             query_flops: 5e-4,
@@ -266,6 +271,11 @@ impl Recipe {
             (weight(self.weight_decay), "weight_decay", "0 or more"),
             ((0.0..1.0).contains(&self.beta1), "beta1", "from 0, below 1"),
             ((0.0..1.0).contains(&self.beta2), "beta2", "from 0, below 1"),
+            (
+                weight(self.epsilon) && self.epsilon > 0.0,
+                "epsilon",
+                "above 0",
+            ),
             (self.clip > 0.0, "clip", "above 0"),
             (
                 weight(self.temperature) && self.temperature > 0.0,

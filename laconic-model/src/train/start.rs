@@ -45,8 +45,9 @@ use crate::weights::{EMBEDDING, manifest};
 
 /// Share of an embedding's squared length in the channel that serves as bias: ρ.
 const BIAS_SHARE: f64 = 0.2;
-/// Cosine below which two tokens have nothing in common: β.
-const THRESHOLD: f64 = 0.3;
+/// Cosine below which two tokens have nothing in common, in deviations of the cosine of two random
+/// vectors, 1/√(d − 1): exceeded by three pairs in a million. This makes β.
+const DEVIATIONS: f64 = 4.5;
 /// Mean length of an embedding, so that it is not small beside an optimizer's steps: κ.
 const LENGTH: f64 = 4.0;
 
@@ -86,11 +87,11 @@ impl Default for NewModel {
     /// The shape of laconic-nano.
     fn default() -> Self {
         Self {
-            vocab_size: 12_000,
-            hidden_size: 192,
+            vocab_size: 24_000,
+            hidden_size: 128,
             intermediate_size: 384,
             layers: 2,
-            heads: 3,
+            heads: 4,
             max_length: 256,
             seed: 1,
         }
@@ -245,10 +246,11 @@ impl NewModel {
     }
 
     fn gains(&self, mean: f64) -> Vec<f64> {
-        let gain = mean / (1.0 - THRESHOLD) / LENGTH / to_f64(self.hidden_size).sqrt();
+        let threshold = (DEVIATIONS / to_f64(self.hidden_size - 1).sqrt()).min(0.9);
+        let gain = mean / (1.0 - threshold) / LENGTH / to_f64(self.hidden_size).sqrt();
         let mut gains = vec![gain / (1.0 - BIAS_SHARE); self.hidden_size];
         if let Some(last) = gains.last_mut() {
-            *last = -THRESHOLD * gain / BIAS_SHARE;
+            *last = -threshold * gain / BIAS_SHARE;
         }
         gains
     }
