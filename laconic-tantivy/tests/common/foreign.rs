@@ -1,6 +1,8 @@
 //! [`Foreign`]: an index of a program that knows nothing of us, with every kind of field; and
 //! whether another one holds the same.
 
+#![allow(dead_code, reason = "every test file uses its own part of this module")]
+
 use std::net::Ipv6Addr;
 
 use tantivy::collector::{Count, TopDocs};
@@ -213,9 +215,9 @@ fn sections(segment: &Segment, field: Field) -> Vec<Option<Vec<u8>>> {
 }
 
 /// Every term with its documents, frequencies and positions.
-type Lists = Vec<(Vec<u8>, Vec<(DocId, u32, Vec<u32>)>)>;
+pub(crate) type Lists = Vec<(Vec<u8>, Vec<(DocId, u32, Vec<u32>)>)>;
 
-fn postings(reader: &SegmentReader, field: Field, option: IndexRecordOption) -> Lists {
+pub(crate) fn postings(reader: &SegmentReader, field: Field, option: IndexRecordOption) -> Lists {
     let inverted_index = reader.inverted_index(field).unwrap();
     let mut terms = inverted_index.terms().stream().unwrap();
     let mut lists = Vec::new();
@@ -237,7 +239,7 @@ fn postings(reader: &SegmentReader, field: Field, option: IndexRecordOption) -> 
     lists
 }
 
-fn norms(reader: &SegmentReader, field: Field) -> Vec<u8> {
+pub(crate) fn norms(reader: &SegmentReader, field: Field) -> Vec<u8> {
     let norms = reader.get_fieldnorms_reader(field).unwrap();
     (0..reader.max_doc())
         .map(|doc| norms.fieldnorm_id(doc))
