@@ -318,6 +318,8 @@ fn files_of_an_unknown_plugin_are_copied() {
     }
     let (index, target) = reindex(&unknown, ReindexMode::Copy);
     assert_eq!(marks(&index), marked);
+    let job = reindexer(&unknown, ReindexMode::Copy).begin(RamDirectory::create());
+    assert_eq!(job.unwrap().copied_plugins().unwrap(), ["marker"]);
     let extensions = index.load_metas().unwrap().persisted_custom_extensions;
     assert_eq!(extensions, ["marker", "laconic"]);
     // Its program writes and merges.

@@ -6,7 +6,8 @@ use anyhow::Result;
 use clap::Args;
 use laconic_model::Encoder;
 use laconic_tantivy::{
-    Identity, ImpactQuantizer, LaconicField, ReindexReport, Reindexer, WorkReport,
+    Identity, ImpactQuantizer, LaconicField, ReindexJob, ReindexMode, ReindexReport, Reindexer,
+    WorkReport,
 };
 use serde_json::{Value, json};
 use tantivy::Index;
@@ -17,13 +18,16 @@ use crate::corpus::LACONIC_FIELD;
 use crate::encoding;
 use crate::indexing::InputFile;
 use crate::reindexing::{Recipe, Tally};
-use crate::terminal::UsageError;
+use crate::terminal::{UsageError, note};
 
 /// Documents of a unit when they are encoded: a minute or so on a graphics card, an hour on a
 /// small processor.
 const ENCODED_UNIT: u32 = 4096;
 /// And when vectors are only read.
 const READ_UNIT: u32 = 65_536;
+
+/// A segment that is written through stored documents ends when it takes so much memory.
+const REWRITE_MEMORY: usize = 256 << 20;
 
 /// The field to be, and its vectors.
 #[derive(Debug, Args)]
@@ -51,6 +55,13 @@ pub(crate) struct PlanOptions {
     /// Put the new vectors in the place of those that the field has
     #[arg(long)]
     replace: bool,
+    /// Leave deleted documents out, writing segments that have some anew from their own files
+    #[arg(long, conflicts_with = "rewrite")]
+    purge: bool,
+    /// Do not copy but index the stored documents again, deleted ones left out: an old index in
+    /// today's format; refused if an indexed or fast field is not stored
+    #[arg(long)]
+    rewrite: bool,
     /// Bits of an impact, 4 to 8 [default: 5, or with --replace what the field has]
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(4..=8))]
     bits: Option<u8>,
@@ -110,10 +121,21 @@ impl PlanOptions {
             .unwrap_or_else(|_| location.to_owned());
         let reindexer = Reindexer::new(source, &self.field, Identity { quantizer, model })
             .replace(self.replace)
+            .mode(self.mode())
             .recipe(recipe.to_json()?)
             .unit_docs(self.unit_docs.unwrap_or(unit_docs))
             .location(location.display().to_string());
         Ok((reindexer, recipe, encoder))
+    }
+
+    fn mode(&self) -> ReindexMode {
+        match (self.purge, self.rewrite) {
+            (true, _) => ReindexMode::Purge,
+            (false, true) => ReindexMode::Rewrite {
+                memory_budget: REWRITE_MEMORY,
+            },
+            (false, false) => ReindexMode::Copy,
+        }
     }
 
     fn recipe(&self) -> Result<Recipe> {
@@ -139,6 +161,22 @@ impl PlanOptions {
     pub(crate) fn is_encoded(&self) -> bool {
         self.text.is_some()
     }
+}
+
+/// Says which files are taken along without being understood.
+pub(crate) fn note_plugins(job: &ReindexJob, quiet: bool) -> Result<()> {
+    let plugins = job.copied_plugins()?;
+    if !plugins.is_empty() {
+        let names = plugins.join("`, `.");
+        note(
+            quiet,
+            format_args!(
+                "note: `.{names}` files are those of a plugin that this program does not know; \
+                 they are copied as they are"
+            ),
+        );
+    }
+    Ok(())
 }
 
 /// What was done, for machines.

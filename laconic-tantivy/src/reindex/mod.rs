@@ -28,6 +28,7 @@ use tantivy::directory::Directory;
 use tantivy::directory::error::OpenReadError;
 use tantivy::{DocId, Index, Segment, SegmentReader};
 
+use crate::bounds::EXTENSION;
 use crate::{Error, Identity};
 pub use assemble::ReindexReport;
 use piece::plan_path;
@@ -208,6 +209,18 @@ impl ReindexJob {
     /// The index that is only read.
     pub fn source(&self) -> &Index {
         &self.source
+    }
+
+    /// Extensions of files of other programs' plugins, which a copy takes along as they are: they
+    /// go on to hold what the plugin noted of the documents, and nothing of the new field.
+    ///
+    /// # Errors
+    /// Tantivy's when `meta.json` cannot be read.
+    pub fn copied_plugins(&self) -> Result<Vec<String>, Error> {
+        let metas = self.source.load_metas();
+        let metas = metas.map_err(|e| Error::during("reading the source's meta.json", e))?;
+        let extensions = metas.persisted_custom_extensions.into_iter();
+        Ok(extensions.filter(|ext| ext != EXTENSION).collect())
     }
 
     fn segments(&self) -> Result<Vec<Segment>, Error> {

@@ -1,0 +1,194 @@
+//! A vector line of the common form, read in one pass and without memory for every term.
+//!
+//! Most lines are an id and an object of terms and short decimal numbers. These are read here;
+//! at anything else [`scan`] gives up, and the line is for `serde_json`, which also words the
+//! complaints. So what is read here has to be exactly what it would read: `vector.rs` tests that.
+
+use laconic_tantivy::MAX_TERMS;
+
+use super::term_weights::TermWeights;
+use super::vector::{VectorRecord, VectorScale};
+
+/// The record, `None` for a line that is not of the common form, whether valid or not.
+pub(super) fn scan(line: &str, scale: VectorScale) -> Option<VectorRecord> {
+    let mut scanner = Scanner {
+        line,
+        bytes: line.as_bytes(),
+        at: 0,
+    };
+    scanner.record(scale)
+}
+
+struct Scanner<'a> {
+    line: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Scanner<'_> {
+    fn record(&mut self, scale: VectorScale) -> Option<VectorRecord> {
+        let (mut id, mut weights) = (None, None);
+        let mut key = String::new();
+        self.expect(b'{')?;
+        loop {
+            key.clear();
+            self.string(&mut key)?;
+            self.expect(b':')?;
+            match key.as_str() {
+                "_id" | "id" if id.is_none() => {
+                    let mut value = String::new();
+                    self.string(&mut value)?;
+                    id = Some(value);
+                }
+                "vector" if weights.is_none() => weights = Some(self.weights(scale)?),
+                "_id" | "id" | "vector" => return None,
+                // Another field is ignored, if it is a string.
+                _ => {
+                    key.clear();
+                    self.string(&mut key)?;
+                }
+            }
+            if !self.goes_on()? {
+                break;
+            }
+        }
+        self.skip_space();
+        let (id, weights) = (id?, weights?);
+        (self.at == self.bytes.len()).then_some(VectorRecord { id, weights })
+    }
+
+    fn weights(&mut self, scale: VectorScale) -> Option<TermWeights> {
+        let mut weights = TermWeights::default();
+        self.expect(b'{')?;
+        self.skip_space();
+        if self.peek()? == b'}' {
+            self.at += 1;
+            return Some(weights);
+        }
+        loop {
+            self.string(weights.text_mut())?;
+            self.expect(b':')?;
+            let number = self.number()?;
+            weights.end_term(scale.weight(number));
+            if weights.len() > MAX_TERMS {
+                return None;
+            }
+            if !self.goes_on()? {
+                return Some(weights);
+            }
+        }
+    }
+
+    /// A comma goes on, a brace ends the object.
+    fn goes_on(&mut self) -> Option<bool> {
+        self.skip_space();
+        let byte = self.peek()?;
+        self.at += 1;
+        match byte {
+            b',' => Some(true),
+            b'}' => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Appends a string's characters.
+    fn string(&mut self, text: &mut String) -> Option<()> {
+        self.expect(b'"')?;
+        loop {
+            let rest = self.bytes.get(self.at..)?;
+            let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+            let plain = rest.iter().position(is_special)?;
+            let start = self.at;
+            self.at += plain;
+            text.push_str(self.line.get(start..self.at)?);
+            let special = self.peek()?;
+            self.at += 1;
+            match special {
+                b'"' => return Some(()),
+                b'\\' => text.push(self.escaped()?),
+                _ => return None,
+            }
+        }
+    }
+
+    /// The character behind a backslash. Half of a surrogate pair is left to others.
+    fn escaped(&mut self) -> Option<char> {
+        let byte = self.peek()?;
+        self.at += 1;
+        match byte {
+            b'"' | b'\\' | b'/' => Some(char::from(byte)),
+            b'u' => {
+                let digits = self.line.get(self.at..self.at + 4)?;
+                if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                    return None;
+                }
+                self.at += 4;
+                char::from_u32(u32::from_str_radix(digits, 16).ok()?)
+            }
+            _ => None,
+        }
+    }
+
+    /// Digits with or without a decimal point: no sign, no exponent.
+    fn number(&mut self) -> Option<f64> {
+        self.skip_space();
+        let start = self.at;
+        let mut digits: u64 = 0;
+        self.digits(&mut digits)?;
+        let n_whole = self.at - start;
+        if n_whole > 1 && self.bytes.get(start) == Some(&b'0') {
+            return None;
+        }
+        let mut n_decimals = 0;
+        if self.peek()? == b'.' {
+            self.at += 1;
+            let point = self.at;
+            self.digits(&mut digits)?;
+            n_decimals = self.at - point;
+        }
+        if n_whole + n_decimals > MAX_DIGITS || matches!(self.peek()?, b'e' | b'E') {
+            return None;
+        }
+        // As `serde_json` does it: one rounding of the digits, one of the quotient.
+        #[expect(clippy::cast_precision_loss, reason = "it rounds")]
+        let number = digits as f64;
+        Some(number / POWERS_OF_TEN.get(n_decimals)?)
+    }
+
+    /// At least one digit, appended to `digits`.
+    fn digits(&mut self, digits: &mut u64) -> Option<()> {
+        let start = self.at;
+        while let Some(digit) = self.bytes.get(self.at).filter(|byte| byte.is_ascii_digit()) {
+            // Too many digits are refused by their number.
+            *digits = digits
+                .wrapping_mul(10)
+                .wrapping_add(u64::from(digit - b'0'));
+            self.at += 1;
+        }
+        (self.at > start).then_some(())
+    }
+
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        self.skip_space();
+        (self.peek()? == byte).then(|| self.at += 1)
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.bytes.get(self.at) {
+            self.at += 1;
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+}
+
+/// All numbers of so many digits are below 2^64.
+const MAX_DIGITS: usize = 19;
+
+/// Exact as `f64`.
+const POWERS_OF_TEN: [f64; 20] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+    1e17, 1e18, 1e19,
+];
