@@ -6,14 +6,15 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use laconic_model::Encoder;
 use laconic_tantivy::{ReindexJob, ReindexReport, Reindexer, WorkReport};
 use serde_json::json;
 use tantivy::Index;
 use tantivy::directory::RamDirectory;
 
 use super::Global;
-use super::reindex_options::{Leniency, PlanOptions, remarks, to_json};
+use super::cache_options::CacheOptions;
+use super::reindex_options::{Leniency, PlanOptions, note_plugins, remarks, to_json};
+use crate::encoding::CachedEncoder;
 use crate::reindexing::{Folders, Recipe, Vectors, Watch, directory};
 use crate::terminal::{Ending, UsageError, note, print, print_json};
 
@@ -44,6 +45,8 @@ pub(crate) struct Reindex {
     plan: PlanOptions,
     #[command(flatten)]
     leniency: Leniency,
+    #[command(flatten)]
+    cache: CacheOptions,
     /// Go on where an interrupted run stood, or begin
     #[arg(long)]
     resume: bool,
@@ -76,7 +79,8 @@ impl Reindex {
             .into());
         }
         let (reindexer, recipe, encoder) = self.plan.reindexer(&source, &self.source)?;
-        let mut vectors = self.vectors(&source, &recipe, encoder)?;
+        let encoder = encoder.map(|encoder| self.cache.cached(encoder, global.quiet));
+        let mut vectors = self.vectors(&source, &recipe, encoder.transpose()?)?;
         let start = Instant::now();
         let mut watch = Watch::new(self.progress.clone(), global.quiet);
         let made = make(reindexer, &folders, &mut vectors, &mut watch);
@@ -108,9 +112,9 @@ impl Reindex {
         &self,
         source: &Index,
         recipe: &Recipe,
-        encoder: Option<Encoder>,
+        encoder: Option<CachedEncoder>,
     ) -> Result<Vectors> {
-        let file = self.plan.vectors.as_deref();
+        let file = self.plan.file();
         Vectors::open(
             recipe,
             &source.schema(),
@@ -129,7 +133,9 @@ impl Reindex {
             (4096, 1)
         };
         let (reindexer, recipe, encoder) = self.plan.reindexer(source, &self.source)?;
-        let mut vectors = self.vectors(source, &recipe, encoder)?;
+        // With a cache, the sample would be no sample.
+        let mut vectors =
+            self.vectors(source, &recipe, encoder.map(CachedEncoder::without_cache))?;
         let job = reindexer
             .unit_docs(unit_docs)
             .begin(RamDirectory::create())?;
@@ -212,6 +218,7 @@ pub(super) fn assemble(
     folders: &Folders,
     watch: &mut Watch,
 ) -> Result<ReindexReport> {
+    note_plugins(job, watch.is_quiet)?;
     let report = job.assemble(folders.index_directory()?, &mut |state| {
         watch.show(state);
         ControlFlow::Continue(())

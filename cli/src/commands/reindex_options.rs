@@ -38,9 +38,18 @@ pub(crate) struct PlanOptions {
     /// Vectors that exist, as JSON lines {"_id", "vector": {term: weight}}
     #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "model"])]
     pub(crate) vectors: Option<PathBuf>,
+    /// Texts to encode with --model, as JSON lines {"_id", "title", "text"}, where the index does
+    /// not store them
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "model",
+        conflicts_with_all = ["text", "vectors"]
+    )]
+    text_file: Option<PathBuf>,
     #[command(flatten)]
     model: ModelOptions,
-    /// Stored field of the index that holds the `_id` of the vector file
+    /// Field of the index that holds the `_id` of the file, stored, fast, or indexed as a whole
     #[arg(long, value_name = "NAME", default_value = "_id")]
     id_field: String,
     /// Factor the weights of the vector file were multiplied with
@@ -113,7 +122,7 @@ impl PlanOptions {
             None => ImpactQuantizer::default(),
         };
         let unit_docs = match recipe {
-            Recipe::Text { .. } => ENCODED_UNIT,
+            Recipe::Text { .. } | Recipe::TextFile { .. } => ENCODED_UNIT,
             Recipe::File { .. } => READ_UNIT,
         };
         let location = location
@@ -140,26 +149,41 @@ impl PlanOptions {
 
     fn recipe(&self) -> Result<Recipe> {
         let usage = |message: &str| anyhow::Error::from(UsageError(message.to_owned()));
+        let file = |path| {
+            InputFile::identify(path)?.ok_or_else(|| {
+                usage("ids are looked up in the file, so it has to be one that exists")
+            })
+        };
         match (&self.text, &self.vectors) {
             (Some(fields), _) => Ok(Recipe::Text {
                 fields: fields.clone(),
             }),
             (None, Some(path)) => Ok(Recipe::File {
                 id_field: self.id_field.clone(),
-                file: InputFile::identify(path)?.ok_or_else(|| {
-                    usage("the vectors are looked up, so they have to be in a file that exists")
-                })?,
+                file: file(path)?,
                 scale: self.vector_scale,
             }),
-            (None, None) => Err(usage(
-                "say where the vectors come from: --text FIELDS --model DIR, or --vectors FILE",
-            )),
+            (None, None) => match &self.text_file {
+                Some(path) => Ok(Recipe::TextFile {
+                    id_field: self.id_field.clone(),
+                    file: file(path)?,
+                }),
+                None => Err(usage(
+                    "say where the vectors come from: --text FIELDS --model DIR, --text-file FILE \
+                     --model DIR, or --vectors FILE",
+                )),
+            },
         }
+    }
+
+    /// The file that the vectors or texts come from.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.vectors.as_deref().or(self.text_file.as_deref())
     }
 
     /// Documents of a unit small enough for a sample.
     pub(crate) fn is_encoded(&self) -> bool {
-        self.text.is_some()
+        self.text.is_some() || self.text_file.is_some()
     }
 }
 
@@ -228,10 +252,7 @@ pub(crate) fn remarks(work: &WorkReport, tally: Tally, skipped_lines: u64) -> St
             tally.truncated_texts,
             "texts were cut at the model's maximum length",
         ),
-        (
-            tally.missing_vectors,
-            "documents have no vector in the file",
-        ),
+        (tally.missing_vectors, "documents have nothing in the file"),
         (
             tally.skipped_texts,
             "texts could not be encoded and were skipped",

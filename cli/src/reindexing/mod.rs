@@ -6,6 +6,7 @@
 //! ([`Folders`]).
 
 mod folders;
+mod ids;
 mod lookup;
 mod recipe;
 mod vectors;

@@ -25,6 +25,13 @@ pub(crate) enum Recipe {
         /// Factor its weights were multiplied with.
         scale: VectorScale,
     },
+    /// Texts of a file, joined by id, encoded.
+    TextFile {
+        /// Field of the index that holds the id.
+        id_field: String,
+        /// The file, whatever it is called.
+        file: InputFile,
+    },
 }
 
 impl Recipe {

@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use anyhow::Result;
-use laconic_model::{Encoder, Text};
+use laconic_model::Text;
 use laconic_tantivy::{SparseVector, UnitDocuments, UnitVectors};
 use tantivy::schema::{Field, FieldType, Schema, Value};
 use tantivy::{DocId, TantivyDocument};
 
-use super::lookup::VectorLookup;
+use super::ids::Ids;
+use super::lookup::{Lookup, TitleAndBody};
 use super::recipe::Recipe;
-use crate::encoding::{self, Encoded};
+use crate::encoding::{self, CachedEncoder, Encoded};
 use crate::indexing::InputFile;
 use crate::terminal::{MismatchError, MissingError, UsageError};
 
@@ -22,7 +23,7 @@ pub(crate) struct Vectors {
     source: Source,
     /// What cannot be encoded gets an empty vector instead of ending the work.
     skip_invalid: bool,
-    /// So does what the vector file lacks.
+    /// So does what the file lacks.
     allow_missing: bool,
     pub(crate) tally: Tally,
 }
@@ -36,16 +37,25 @@ pub(crate) struct Tally {
 }
 
 enum Source {
-    Encoder {
-        encoder: Box<Encoder>,
+    Fields {
+        encoder: Box<CachedEncoder>,
         title: Option<Field>,
         body: Vec<Field>,
     },
-    File {
-        lookup: Box<VectorLookup>,
-        id: Field,
-        name: String,
+    Texts {
+        encoder: Box<CachedEncoder>,
+        file: Joined<TitleAndBody>,
     },
+    Vectors(Joined<SparseVector>),
+}
+
+/// A file, and the ids by which it is joined.
+struct Joined<T> {
+    lookup: Box<Lookup<T>>,
+    ids: Ids,
+    /// Of the file, and what it holds: a vector or a text.
+    name: String,
+    what: &'static str,
 }
 
 impl Vectors {
@@ -57,29 +67,39 @@ impl Vectors {
     pub(crate) fn open(
         recipe: &Recipe,
         schema: &Schema,
-        encoder: Option<Encoder>,
+        encoder: Option<CachedEncoder>,
         file: Option<&Path>,
         (skip_invalid, allow_missing): (bool, bool),
     ) -> Result<Vectors> {
         let source = match recipe {
-            Recipe::Text { fields } => Source::of_texts(fields, schema, encoder)?,
+            Recipe::Text { fields } => Source::of_fields(fields, schema, encoder)?,
+            Recipe::TextFile {
+                id_field,
+                file: planned,
+            } => {
+                let file = same_file(file, planned, ("texts", "--text-file"))?;
+                Source::Texts {
+                    encoder: Box::new(given(encoder)?),
+                    file: Joined {
+                        lookup: Box::new(Lookup::of_texts(file, skip_invalid)?),
+                        ids: Ids::of_field(schema, id_field)?,
+                        name: file.display().to_string(),
+                        what: "text",
+                    },
+                }
+            }
             Recipe::File {
                 id_field,
                 file: planned,
                 scale,
             } => {
-                let file = file
-                    .ok_or_else(|| usage("the vectors come from a file; name it with --vectors"))?;
-                if InputFile::identify(file)?.as_ref() != Some(planned) {
-                    let message = "the vector file is not the one the job was planned with; go on \
-                                   with that one, or begin anew";
-                    return Err(MismatchError(message).into());
-                }
-                Source::File {
-                    lookup: Box::new(VectorLookup::open(file, *scale, skip_invalid)?),
-                    id: stored(schema, id_field)?,
+                let file = same_file(file, planned, ("vectors", "--vectors"))?;
+                Source::Vectors(Joined {
+                    lookup: Box::new(Lookup::of_vectors(file, *scale, skip_invalid)?),
+                    ids: Ids::of_field(schema, id_field)?,
                     name: file.display().to_string(),
-                }
+                    what: "vector",
+                })
             }
         };
         Ok(Vectors {
@@ -101,40 +121,7 @@ impl Vectors {
     ) -> Result<()> {
         let live: Vec<DocId> = documents.live().collect();
         for batch in live.chunks(BATCH) {
-            let stored = batch.iter().map(|doc| documents.stored(*doc));
-            let stored: Vec<TantivyDocument> = stored.collect::<Result<_, _>>()?;
-            let made = match &mut self.source {
-                Source::Encoder {
-                    encoder,
-                    title,
-                    body,
-                } => {
-                    let texts: Vec<_> = stored.iter().map(|doc| texts(doc, *title, body)).collect();
-                    encode(
-                        encoder,
-                        &texts,
-                        (batch, documents.unit()),
-                        self.skip_invalid,
-                        &mut self.tally,
-                    )?
-                }
-                Source::File { lookup, id, name } => {
-                    let mut found = Vec::with_capacity(batch.len());
-                    for (document, doc) in stored.iter().zip(batch) {
-                        let id = value(document, *id).ok_or_else(|| {
-                            let unit = documents.unit();
-                            MissingError(format!("document {doc} of unit {unit} has no id"))
-                        })?;
-                        let vector = lookup.find(&id)?;
-                        self.tally.missing_vectors += u64::from(vector.is_none());
-                        found.push(match vector {
-                            None if !self.allow_missing => return Err(missing(&id, name)),
-                            vector => vector.unwrap_or_default(),
-                        });
-                    }
-                    found
-                }
-            };
+            let made = self.make(documents, batch)?;
             for (doc, vector) in batch.iter().zip(&made) {
                 vectors.push(*doc, vector)?;
             }
@@ -142,19 +129,109 @@ impl Vectors {
         Ok(())
     }
 
-    /// Lines of the vector file that could not be read.
+    fn make(&mut self, documents: &UnitDocuments<'_>, docs: &[DocId]) -> Result<Vec<SparseVector>> {
+        let lenient = (self.skip_invalid, self.allow_missing);
+        let tally = &mut self.tally;
+        match &mut self.source {
+            Source::Fields {
+                encoder,
+                title,
+                body,
+            } => {
+                let texts = docs.iter().map(|doc| {
+                    let stored = documents.stored(*doc)?;
+                    Ok(texts(&stored, *title, body))
+                });
+                let texts = texts.collect::<Result<Vec<_>>>()?;
+                encode(encoder, &texts, (docs, documents.unit()), lenient.0, tally)
+            }
+            Source::Texts { encoder, file } => {
+                let texts = file.find(documents, docs, lenient.1, tally)?;
+                let (places, texts): (Vec<_>, Vec<_>) = (0..)
+                    .zip(texts)
+                    .filter_map(|(place, text)| Some((place, text?)))
+                    .unzip();
+                let unit = documents.unit();
+                let mut vectors = vec![SparseVector::default(); docs.len()];
+                let found: Vec<DocId> = places.iter().map(|place: &usize| docs[*place]).collect();
+                let made = encode(encoder, &texts, (&found, unit), lenient.0, tally)?;
+                for (place, vector) in places.into_iter().zip(made) {
+                    vectors[place] = vector;
+                }
+                Ok(vectors)
+            }
+            Source::Vectors(file) => {
+                let found = file.find(documents, docs, lenient.1, tally)?;
+                Ok(found.into_iter().map(Option::unwrap_or_default).collect())
+            }
+        }
+    }
+
+    /// Lines of the file that could not be read.
     pub(crate) fn skipped_lines(&self) -> u64 {
         match &self.source {
-            Source::Encoder { .. } => 0,
-            Source::File { lookup, .. } => lookup.skipped,
+            Source::Fields { .. } => 0,
+            Source::Texts { file, .. } => file.lookup.skipped,
+            Source::Vectors(file) => file.lookup.skipped,
         }
     }
 }
 
+impl<T> Joined<T> {
+    /// What the file says of each document.
+    fn find(
+        &mut self,
+        documents: &UnitDocuments<'_>,
+        docs: &[DocId],
+        allow_missing: bool,
+        tally: &mut Tally,
+    ) -> Result<Vec<Option<T>>> {
+        let ids = self.ids.of(documents, docs)?;
+        let mut found = Vec::with_capacity(ids.len());
+        for id in &ids {
+            let entry = self.lookup.find(id)?;
+            if entry.is_none() {
+                tally.missing_vectors += 1;
+                if !allow_missing {
+                    return Err(missing(id, self.what, &self.name));
+                }
+            }
+            found.push(entry);
+        }
+        Ok(found)
+    }
+}
+
+/// The file of the plan.
+fn same_file<'f>(
+    file: Option<&'f Path>,
+    planned: &InputFile,
+    (what, option): (&str, &str),
+) -> Result<&'f Path> {
+    let file = file.ok_or_else(|| {
+        usage(format!(
+            "the {what} come from a file; name it with {option}"
+        ))
+    })?;
+    if InputFile::identify(file)?.as_ref() != Some(planned) {
+        let message = "the file is not the one the job was planned with; go on with that one, or \
+                       begin anew";
+        return Err(MismatchError(message).into());
+    }
+    Ok(file)
+}
+
+fn given(encoder: Option<CachedEncoder>) -> Result<CachedEncoder> {
+    encoder.ok_or_else(|| usage("texts need a model; name its folder with --model"))
+}
+
 impl Source {
-    fn of_texts(fields: &[String], schema: &Schema, encoder: Option<Encoder>) -> Result<Source> {
-        let encoder =
-            encoder.ok_or_else(|| usage("texts need a model; name its folder with --model"))?;
+    fn of_fields(
+        fields: &[String],
+        schema: &Schema,
+        encoder: Option<CachedEncoder>,
+    ) -> Result<Source> {
+        let encoder = given(encoder)?;
         let mut body = Vec::new();
         for name in fields {
             let field = stored(schema, name)?;
@@ -167,7 +244,7 @@ impl Source {
             body.push(field);
         }
         let title = (body.len() > 1).then(|| body.remove(0));
-        Ok(Source::Encoder {
+        Ok(Source::Fields {
             encoder: Box::new(encoder),
             title,
             body,
@@ -179,9 +256,9 @@ fn usage(message: impl Into<String>) -> anyhow::Error {
     UsageError(message.into()).into()
 }
 
-fn missing(id: &str, file: &str) -> anyhow::Error {
+fn missing(id: &str, what: &str, file: &str) -> anyhow::Error {
     let error = format!(
-        "document `{id}` has no vector in {file}; add it, or leave such documents without sparse \
+        "document `{id}` has no {what} in {file}; add it, or leave such documents without sparse \
          terms by --allow-missing-vectors"
     );
     MissingError(error).into()
@@ -200,24 +277,8 @@ fn stored(schema: &Schema, name: &str) -> Result<Field> {
     })
 }
 
-/// The first value of a field, in its decimal form if it is a whole number.
-fn value(document: &TantivyDocument, field: Field) -> Option<String> {
-    let value = document.get_first(field)?;
-    let number = || value.as_u64().map(|n| n.to_string());
-    let signed = || value.as_i64().map(|n| n.to_string());
-    value
-        .as_str()
-        .map(str::to_owned)
-        .or_else(number)
-        .or_else(signed)
-}
-
 /// Title and body; several values, or fields, are put together with spaces.
-fn texts(
-    document: &TantivyDocument,
-    title: Option<Field>,
-    body: &[Field],
-) -> (Option<String>, String) {
+fn texts(document: &TantivyDocument, title: Option<Field>, body: &[Field]) -> TitleAndBody {
     let all = |fields: &[Field]| {
         let values = fields.iter().flat_map(|field| document.get_all(*field));
         let texts: Vec<&str> = values.filter_map(|value| value.as_str()).collect();
@@ -227,8 +288,8 @@ fn texts(
 }
 
 fn encode(
-    encoder: &Encoder,
-    texts: &[(Option<String>, String)],
+    encoder: &CachedEncoder,
+    texts: &[TitleAndBody],
     (docs, unit): (&[DocId], u32),
     skip_invalid: bool,
     tally: &mut Tally,
@@ -258,7 +319,7 @@ fn encode(
 
 /// After one text of a batch could not be encoded: all of them alone, and those without.
 fn one_by_one(
-    encoder: &Encoder,
+    encoder: &CachedEncoder,
     inputs: &[Text<'_>],
     tally: &mut Tally,
 ) -> Result<Vec<Option<Encoded>>> {
