@@ -1,7 +1,8 @@
 //! `laconic reindex`: a laconic field for an index that exists.
 
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -84,8 +85,11 @@ impl Reindex {
         let start = Instant::now();
         let mut watch = Watch::new(self.progress.clone(), global.quiet);
         let made = make(reindexer, &folders, &mut vectors, &mut watch);
-        watch.finish(made.is_ok())?;
-        let (work, assembled) = made?;
+        let finished = watch.finish(made.is_ok());
+        let advice = "the same command with --resume goes on";
+        let (work, assembled) =
+            made.map_err(|error| explain_full(error, folders.path(), advice))?;
+        finished?;
         let (seconds, skipped) = (start.elapsed().as_secs_f64(), vectors.skipped_lines());
         if global.json {
             print_json(&to_json(
@@ -193,6 +197,28 @@ fn make(
     let assembled = assemble(&job, folders, watch)?;
     folders.tidy_up()?;
     Ok((work, assembled))
+}
+
+/// What is to be done about a full disk.
+pub(super) fn explain_full(error: anyhow::Error, folder: &Path, advice: &str) -> anyhow::Error {
+    let is_full = |cause: &(dyn std::error::Error + 'static)| {
+        let ours = cause.downcast_ref::<laconic_tantivy::Error>();
+        let system = cause
+            .downcast_ref::<std::io::Error>()
+            .map(std::io::Error::kind);
+        ours.is_some_and(laconic_tantivy::Error::is_storage_full)
+            || matches!(
+                system,
+                Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+            )
+    };
+    match error.chain().any(is_full) {
+        true => error.context(format!(
+            "there is no space left for {}; what is finished stays: make space, and {advice}",
+            folder.display()
+        )),
+        false => error,
+    }
 }
 
 /// Does units.

@@ -13,7 +13,7 @@ use tantivy::directory::MmapDirectory;
 use super::Global;
 use super::cache_options::CacheOptions;
 use super::options::ModelOptions;
-use super::reindex::{assemble, work};
+use super::reindex::{assemble, explain_full, work};
 use super::reindex_options::{Leniency, PlanOptions, remarks, to_json};
 use crate::encoding::{self, CachedEncoder};
 use crate::reindexing::{Folders, Recipe, Vectors, Watch, directory};
@@ -178,8 +178,10 @@ impl Work {
             &mut vectors,
             &mut watch,
         );
-        watch.finish(done.is_ok())?;
-        let report = done?;
+        let finished = watch.finish(done.is_ok());
+        let advice = "start the worker again";
+        let report = done.map_err(|error| explain_full(error, &self.job, advice))?;
+        finished?;
         let (seconds, skipped) = (start.elapsed().as_secs_f64(), vectors.skipped_lines());
         if global.json {
             print_json(&to_json(&report, None, vectors.tally, skipped, seconds))?;
@@ -238,8 +240,10 @@ impl Assemble {
         let start = Instant::now();
         let mut watch = Watch::new(self.progress.clone(), global.quiet);
         let assembled = assemble(&job, &folders, &mut watch);
-        watch.finish(assembled.is_ok())?;
-        let report = assembled?;
+        let finished = watch.finish(assembled.is_ok());
+        let advice = "run the same command again";
+        let report = assembled.map_err(|error| explain_full(error, folders.path(), advice))?;
+        finished?;
         folders.tidy_up()?;
         let seconds = start.elapsed().as_secs_f64();
         if global.json {
