@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
 
 use std::net::Ipv6Addr;
+use std::ops::Range;
 
 use tantivy::collector::{Count, TopDocs};
 use tantivy::directory::{CompositeFile, Directory, RamDirectory};
@@ -108,6 +109,16 @@ impl Foreign {
     }
 
     pub(crate) fn fill(&self, directory: impl Directory) -> Index {
+        self.fill_with(directory, &[0..70, 70..75, 75..180], &[3, 17, 69, 80, 179])
+    }
+
+    /// A commit, and so a segment or more, for each range of numbers.
+    pub(crate) fn fill_with(
+        &self,
+        directory: impl Directory,
+        commits: &[Range<u64>],
+        deleted: &[u64],
+    ) -> Index {
         let settings = IndexSettings {
             docstore_blocksize: 500,
             ..IndexSettings::default()
@@ -115,13 +126,13 @@ impl Foreign {
         let index = Index::create(directory, self.schema(), settings).unwrap();
         Foreign::register_tokenizer(&index);
         let mut writer = plain_writer(&index);
-        for ords in [0..70, 70..75, 75..180] {
-            for ord in ords {
+        for ords in commits {
+            for ord in ords.clone() {
                 writer.add_document(self.document(ord)).unwrap();
             }
             writer.commit().unwrap();
         }
-        for ord in [3, 17, 69, 80, 179] {
+        for ord in deleted {
             writer.delete_term(Term::from_field_text(self.id, &format!("id{ord}")));
         }
         let mut prepared = writer.prepare_commit().unwrap();
