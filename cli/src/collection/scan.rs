@@ -58,7 +58,8 @@ impl Scanner<'_> {
     }
 
     fn weights(&mut self, scale: VectorScale) -> Option<TermWeights> {
-        let mut weights = TermWeights::default();
+        // A pair has four bytes at least, and most have sixteen.
+        let mut weights = TermWeights::with_capacity(self.bytes.len() / 16);
         self.expect(b'{')?;
         self.skip_space();
         if self.peek()? == b'}' {
@@ -96,8 +97,7 @@ impl Scanner<'_> {
         self.expect(b'"')?;
         loop {
             let rest = self.bytes.get(self.at..)?;
-            let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
-            let plain = rest.iter().position(is_special)?;
+            let plain = plain_bytes(rest);
             let start = self.at;
             self.at += plain;
             text.push_str(self.line.get(start..self.at)?);
@@ -184,6 +184,32 @@ impl Scanner<'_> {
     }
 }
 
+/// How many bytes there are before a quote, a backslash or a control character; all, if none is.
+fn plain_bytes(bytes: &[u8]) -> usize {
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    for (number, chunk) in chunks.iter().enumerate() {
+        let special = special_bytes(u64::from_le_bytes(*chunk));
+        if special != 0 {
+            return number * 8 + special.trailing_zeros() as usize / 8;
+        }
+    }
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+    let plain = rest.iter().position(is_special);
+    chunks.len() * 8 + plain.unwrap_or(rest.len())
+}
+
+/// Eight bytes at once: the top bit of the lowest byte that is special is set, and no bit below
+/// it. (Bits above it may be.)
+fn special_bytes(bytes: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const TOPS: u64 = 0x8080_8080_8080_8080;
+    let zero = |bytes: u64| bytes.wrapping_sub(ONES) & !bytes;
+    let quote = zero(bytes ^ (ONES * u64::from(b'"')));
+    let backslash = zero(bytes ^ (ONES * u64::from(b'\\')));
+    let control = bytes.wrapping_sub(ONES * 0x20) & !bytes;
+    (quote | backslash | control) & TOPS
+}
+
 /// All numbers of so many digits are below 2^64.
 const MAX_DIGITS: usize = 19;
 
@@ -192,3 +218,27 @@ const POWERS_OF_TEN: [f64; 20] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
     1e17, 1e18, 1e19,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn eight_bytes_at_once_are_each_of_them(bytes in proptest::collection::vec(
+            prop_oneof![
+                4 => any::<u8>(),
+                8 => 0x21u8..0x7f,
+                1 => Just(b'"'),
+                1 => Just(0x1f),
+                1 => Just(0x20),
+            ],
+            0..40,
+        )) {
+            let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+            let expected = bytes.iter().position(is_special).unwrap_or(bytes.len());
+            prop_assert_eq!(plain_bytes(&bytes), expected);
+        }
+    }
+}

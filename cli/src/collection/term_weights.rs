@@ -10,6 +10,14 @@ pub struct TermWeights {
 }
 
 impl TermWeights {
+    /// Room for so many terms of some length.
+    pub(super) fn with_capacity(n_terms: usize) -> TermWeights {
+        TermWeights {
+            text: String::with_capacity(8 * n_terms),
+            pairs: Vec::with_capacity(n_terms),
+        }
+    }
+
     pub(super) fn push(&mut self, term: &str, weight: f32) {
         self.text.push_str(term);
         self.end_term(weight);
