@@ -9,6 +9,7 @@ mod folders;
 mod ids;
 mod lookup;
 mod recipe;
+mod texts;
 mod vectors;
 mod watch;
 
