@@ -220,3 +220,34 @@ fn other_ways_than_a_copy() {
     assert!(both.stderr.contains("cannot be used with"), "{both}");
     both.exits(2);
 }
+
+/// Eight bits hold what five do, so there and back nothing changes.
+#[test]
+fn vectors_get_other_bits_without_a_model() {
+    let scratch = shops();
+    let vectors = "--vectors vectors.jsonl --vectors-model 'm@1' --id-field sku --unit-docs 16";
+    json(&scratch, &format!("reindex shop five {vectors}"));
+    json(
+        &scratch,
+        "reindex five eight --requantize --bits 8 --unit-docs 7",
+    );
+    json(&scratch, "reindex eight back --requantize --bits 5");
+    let field =
+        |index: &str| json(&scratch, &format!("info --index {index}"))["laconic_fields"][0].clone();
+    let [five, eight, back] = ["five", "eight", "back"].map(field);
+    assert_eq!(
+        (&five["quantizer"]["bits"], &eight["quantizer"]["bits"]),
+        (&5.into(), &8.into()),
+        "{five}"
+    );
+    assert_eq!(five["model"], eight["model"]);
+    assert!(five["postings"].as_u64() > Some(100));
+    assert_eq!(five, back);
+    assert!(laconic_files(&scratch, "five") != laconic_files(&scratch, "eight"));
+    assert!(laconic_files(&scratch, "five") == laconic_files(&scratch, "back"));
+    assert_eq!(json(&scratch, "check --index eight")["clean"], true);
+    scratch.laconic("reindex five new --requantize").exits(2);
+    scratch
+        .laconic("reindex shop new --requantize --bits 4")
+        .fails(3, &["laconic"]);
+}

@@ -157,15 +157,20 @@ impl Scanner<'_> {
 
     /// At least one digit, appended to `digits`.
     fn digits(&mut self, digits: &mut u64) -> Option<()> {
-        let start = self.at;
-        while let Some(digit) = self.bytes.get(self.at).filter(|byte| byte.is_ascii_digit()) {
+        let rest = self.bytes.get(self.at..)?;
+        let (mut number, mut n_digits) = (*digits, 0);
+        for byte in rest {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                break;
+            }
             // Too many digits are refused by their number.
-            *digits = digits
-                .wrapping_mul(10)
-                .wrapping_add(u64::from(digit - b'0'));
-            self.at += 1;
+            number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
+            n_digits += 1;
         }
-        (self.at > start).then_some(())
+        self.at += n_digits;
+        *digits = number;
+        (n_digits > 0).then_some(())
     }
 
     fn expect(&mut self, byte: u8) -> Option<()> {

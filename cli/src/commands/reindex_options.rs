@@ -26,6 +26,9 @@ const ENCODED_UNIT: u32 = 4096;
 /// And when vectors are only read.
 const READ_UNIT: u32 = 65_536;
 
+/// When they are read back from posting lists, all of a unit's vectors are held.
+const REQUANTIZED_UNIT: u32 = 16_384;
+
 /// A segment that is written through stored documents ends when it takes so much memory.
 const REWRITE_MEMORY: usize = 256 << 20;
 
@@ -61,6 +64,9 @@ pub(crate) struct PlanOptions {
     /// Name of the new field
     #[arg(long, value_name = "NAME", default_value = LACONIC_FIELD)]
     field: String,
+    /// Give the field's own vectors other --bits, in place of new ones: fewer make a smaller index
+    #[arg(long, requires = "bits", conflicts_with_all = ["text", "text_file", "vectors", "model"])]
+    requantize: bool,
     /// Put the new vectors in the place of those that the field has
     #[arg(long)]
     replace: bool,
@@ -75,7 +81,7 @@ pub(crate) struct PlanOptions {
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(4..=8))]
     bits: Option<u8>,
     /// Documents of a unit of work, which is lost when a run is interrupted within it
-    /// [default: 4096 to encode, 65536 to read vectors]
+    /// [default: 4096 to encode, 65536 to read vectors, 16384 to requantize]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     unit_docs: Option<u32>,
 }
@@ -108,6 +114,10 @@ impl PlanOptions {
         let encoder = self.model.load()?;
         let recipe = self.recipe()?;
         let model = match (&encoder, &self.vectors_model) {
+            _ if self.requantize => {
+                let field = LaconicField::find(&source.schema(), &self.field)?;
+                field.identity().model.clone()
+            }
             (Some(encoder), _) => Some(encoding::identity(encoder)?),
             (None, Some(name)) => Some(given_model(name)?),
             (None, None) => None,
@@ -123,13 +133,14 @@ impl PlanOptions {
         };
         let unit_docs = match recipe {
             Recipe::Text { .. } | Recipe::TextFile { .. } => ENCODED_UNIT,
+            Recipe::Requantize { .. } => REQUANTIZED_UNIT,
             Recipe::File { .. } => READ_UNIT,
         };
         let location = location
             .canonicalize()
             .unwrap_or_else(|_| location.to_owned());
         let reindexer = Reindexer::new(source, &self.field, Identity { quantizer, model })
-            .replace(self.replace)
+            .replace(self.replace || self.requantize)
             .mode(self.mode())
             .recipe(recipe.to_json()?)
             .unit_docs(self.unit_docs.unwrap_or(unit_docs))
@@ -155,6 +166,9 @@ impl PlanOptions {
             })
         };
         match (&self.text, &self.vectors) {
+            _ if self.requantize => Ok(Recipe::Requantize {
+                field: self.field.clone(),
+            }),
             (Some(fields), _) => Ok(Recipe::Text {
                 fields: fields.clone(),
             }),
@@ -170,7 +184,7 @@ impl PlanOptions {
                 }),
                 None => Err(usage(
                     "say where the vectors come from: --text FIELDS --model DIR, --text-file FILE \
-                     --model DIR, or --vectors FILE",
+                     --model DIR, --vectors FILE, or --requantize",
                 )),
             },
         }

@@ -7,6 +7,7 @@
 
 mod folders;
 mod ids;
+mod impacts;
 mod lookup;
 mod recipe;
 mod texts;

@@ -25,6 +25,11 @@ pub(crate) enum Recipe {
         /// Factor its weights were multiplied with.
         scale: VectorScale,
     },
+    /// What the field has, with another quantizer.
+    Requantize {
+        /// Name of the field.
+        field: String,
+    },
     /// Texts of a file, joined by id, encoded.
     TextFile {
         /// Field of the index that holds the id.

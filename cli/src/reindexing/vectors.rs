@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use anyhow::Result;
-use laconic_tantivy::{SparseVector, UnitDocuments, UnitVectors};
+use laconic_tantivy::{LaconicField, SparseVector, UnitDocuments, UnitVectors};
 use tantivy::DocId;
 use tantivy::schema::{Field, FieldType, Schema};
 
 use super::ids::Ids;
+use super::impacts;
 use super::lookup::{Lookup, TitleAndBody};
 use super::recipe::Recipe;
 use super::texts::{encode, texts};
@@ -47,6 +48,7 @@ enum Source {
         file: Joined<TitleAndBody>,
     },
     Vectors(Joined<SparseVector>),
+    Impacts(LaconicField),
 }
 
 /// A file, and the ids by which it is joined.
@@ -73,6 +75,7 @@ impl Vectors {
     ) -> Result<Vectors> {
         let source = match recipe {
             Recipe::Text { fields } => Source::of_fields(fields, schema, encoder)?,
+            Recipe::Requantize { field } => Source::Impacts(LaconicField::find(schema, field)?),
             Recipe::TextFile {
                 id_field,
                 file: planned,
@@ -120,6 +123,9 @@ impl Vectors {
         vectors: &mut UnitVectors<'_>,
     ) -> Result<()> {
         let live: Vec<DocId> = documents.live().collect();
+        if let Source::Impacts(field) = &self.source {
+            return impacts::give(field, documents, &live, vectors);
+        }
         for batch in live.chunks(BATCH) {
             let made = self.make(documents, batch)?;
             for (doc, vector) in batch.iter().zip(&made) {
@@ -160,6 +166,8 @@ impl Vectors {
                 }
                 Ok(vectors)
             }
+            // They are given a unit at a time.
+            Source::Impacts(_) => Ok(Vec::new()),
             Source::Vectors(file) => {
                 let found = file.find(documents, docs, lenient.1, tally)?;
                 Ok(found.into_iter().map(Option::unwrap_or_default).collect())
@@ -170,7 +178,7 @@ impl Vectors {
     /// Lines of the file that could not be read.
     pub(crate) fn skipped_lines(&self) -> u64 {
         match &self.source {
-            Source::Fields { .. } => 0,
+            Source::Fields { .. } | Source::Impacts(_) => 0,
             Source::Texts { file, .. } => file.lookup.skipped,
             Source::Vectors(file) => file.lookup.skipped,
         }
