@@ -192,7 +192,8 @@ fn make(
     watch: &mut Watch,
 ) -> Result<(WorkReport, ReindexReport)> {
     let _lock = folders.lock()?;
-    let job = reindexer.begin(directory(&folders.job())?)?;
+    let begun = reindexer.begin(directory(&folders.job())?);
+    let job = begun.inspect_err(|_| folders.remove_if_not_begun())?;
     let work = work(&job, |_| true, vectors, watch)?;
     let assembled = assemble(&job, folders, watch)?;
     folders.tidy_up()?;
