@@ -37,7 +37,9 @@ mod lines;
 mod object;
 mod query;
 mod records;
+mod scan;
 mod source;
+mod term_weights;
 mod vector;
 
 pub use document::{Document, documents};
@@ -48,4 +50,5 @@ pub use ids::{DuplicateIds, MAX_ID_BYTES};
 pub use lines::{DEFAULT_LINE_LIMIT, Line, LineReader, Place, Position};
 pub use query::{Query, queries};
 pub use records::{Located, Record, Records};
+pub use term_weights::TermWeights;
 pub use vector::{VectorRecord, VectorScale, vectors};

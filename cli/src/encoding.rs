@@ -17,6 +17,16 @@ pub struct CachedEncoder {
     pub cache: Option<EncodingCache>,
 }
 
+impl CachedEncoder {
+    /// An encoder that encodes everything.
+    pub fn without_cache(encoder: Encoder) -> CachedEncoder {
+        CachedEncoder {
+            encoder,
+            cache: None,
+        }
+    }
+}
+
 /// A text's vector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Encoded {
@@ -84,17 +94,18 @@ pub fn encode_documents(
         .collect()
 }
 
-/// Encodes texts, those of similar length together.
+/// Encodes texts, those of similar length together; takes those from the cache that are there.
 ///
 /// # Errors
 /// When a logit is not finite, with the place of the text that is to blame.
 pub(crate) fn encode_texts(
-    encoder: &Encoder,
+    encoder: &CachedEncoder,
     texts: &[Text<'_>],
-) -> Result<Vec<Encoded>, (Option<usize>, anyhow::Error)> {
-    let encodings = encoder.encode_batch(texts, |_| {});
-    let encodings = encodings.map_err(|error| (error.document_idx(), error.into()))?;
-    let vectors = encodings.iter().map(|encoding| encoded(encoder, encoding));
+) -> Result<Vec<Encoded>, Blamed> {
+    let encodings = encode(encoder, texts)?;
+    let vectors = encodings
+        .iter()
+        .map(|encoding| encoded(&encoder.encoder, encoding));
     vectors
         .collect::<Result<_>>()
         .map_err(|error| (None, error))
@@ -110,43 +121,45 @@ pub fn encode_located(
     texts: &[Text<'_>],
     documents: &[Located<Document>],
 ) -> Result<Vec<Encoding>> {
+    encode(encoder, texts).map_err(|(place, error)| {
+        match place.and_then(|place| documents.get(place)) {
+            Some(Located { record, place }) => {
+                let (file, line) = (place.file().to_owned(), place.line());
+                error.context(format!(
+                    "cannot encode document `{}` ({file}, line {line})",
+                    record.id
+                ))
+            }
+            None => error,
+        }
+    })
+}
+
+/// An error, with the place of the text that is to blame if one is.
+type Blamed = (Option<usize>, anyhow::Error);
+
+fn encode(encoder: &CachedEncoder, texts: &[Text<'_>]) -> Result<Vec<Encoding>, Blamed> {
     let Some(cache) = &encoder.cache else {
-        let places: Vec<usize> = (0..texts.len()).collect();
-        return encode_at(&encoder.encoder, texts, &places, documents);
+        let encodings = encoder.encoder.encode_batch(texts, |_| {});
+        return encodings.map_err(|error| (error.document_idx(), error.into()));
     };
-    let mut encodings = cache.get(texts)?;
+    let mut encodings = cache.get(texts).map_err(|error| (None, error))?;
     let missing = (0..texts.len()).filter(|&place| encodings[place].is_none());
     let missing: Vec<usize> = missing.collect();
     let texts_missing: Vec<Text<'_>> = missing.iter().map(|&place| texts[place]).collect();
-    let new = encode_at(&encoder.encoder, &texts_missing, &missing, documents)?;
-    cache.put(texts_missing.iter().zip(&new))?;
+    let new = encoder.encoder.encode_batch(&texts_missing, |_| {});
+    let new = new.map_err(|error| {
+        let place = error.document_idx().and_then(|idx| missing.get(idx));
+        (place.copied(), error.into())
+    })?;
+    if !new.is_empty() {
+        let put = cache.put(texts_missing.iter().zip(&new));
+        put.map_err(|error| (None, error))?;
+    }
     for (place, encoding) in missing.into_iter().zip(new) {
         encodings[place] = Some(encoding);
     }
     Ok(encodings.into_iter().flatten().collect())
-}
-
-/// Encodes texts that came from the documents at `places`.
-fn encode_at(
-    encoder: &Encoder,
-    texts: &[Text<'_>],
-    places: &[usize],
-    documents: &[Located<Document>],
-) -> Result<Vec<Encoding>> {
-    encoder.encode_batch(texts, |_| {}).map_err(|error| {
-        let place = error.document_idx().and_then(|idx| places.get(idx));
-        match place.and_then(|&place| documents.get(place)) {
-            Some(Located { record, place }) => {
-                let (file, line) = (place.file().to_owned(), place.line());
-                let context = format!(
-                    "cannot encode document `{}` ({file}, line {line})",
-                    record.id
-                );
-                anyhow::Error::new(error).context(context)
-            }
-            None => error.into(),
-        }
-    })
 }
 
 /// A document's title and body.

@@ -63,7 +63,9 @@ fn read_queries(lines: LineReader) -> Found {
 fn read_vectors(lines: LineReader) -> Found {
     let records = collection::vectors(lines, VectorScale::ONE).with_unique_ids();
     skip_faults(
-        records.map(|located| located?.try_map(|record| SparseVector::from_pairs(record.weights))),
+        records.map(|located| {
+            located?.try_map(|record| SparseVector::from_pairs(record.weights.iter()))
+        }),
     )
 }
 

@@ -70,7 +70,7 @@ fn every_real_vector_passes_the_door() {
     let mut n_vectors = 0;
     for located in records {
         let vector = located
-            .and_then(|located| located.try_map(|r| SparseVector::from_pairs(r.weights)))
+            .and_then(|located| located.try_map(|r| SparseVector::from_pairs(r.weights.iter())))
             .unwrap_or_else(|error| panic!("{error}"));
         assert!(vector.record.iter().all(|(_, weight)| weight < 3.7));
         n_vectors += 1;
@@ -94,10 +94,10 @@ impl Postings {
             .into_iter()
             .enumerate()
         {
-            for (term, weight) in record.weights {
+            for (term, weight) in record.weights.iter() {
                 postings
                     .by_term
-                    .entry(term)
+                    .entry(term.to_owned())
                     .or_default()
                     .push((doc, weight));
             }

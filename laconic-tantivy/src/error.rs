@@ -1,13 +1,15 @@
 //! The one error type of this crate: what was attempted, on what, why it failed, what to do.
 
 use std::fmt;
+use std::io::ErrorKind;
 
 /// An error of `laconic-tantivy`.
 ///
 /// The kind is private so that new ones can be added freely; act on the predicates
 /// ([`is_invalid_input`](Error::is_invalid_input), [`is_mismatch`](Error::is_mismatch),
 /// [`is_corrupt`](Error::is_corrupt), [`is_busy`](Error::is_busy),
-/// [`is_cancelled`](Error::is_cancelled)) and show the message.
+/// [`is_cancelled`](Error::is_cancelled), [`is_storage_full`](Error::is_storage_full)) and show
+/// the message.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
@@ -23,6 +25,7 @@ enum Kind {
     Corrupt,
     Busy,
     Cancelled,
+    StorageFull,
     Tantivy,
 }
 
@@ -51,6 +54,11 @@ impl Error {
     /// The caller's progress callback asked to stop.
     pub fn is_cancelled(&self) -> bool {
         self.kind == Kind::Cancelled
+    }
+
+    /// The disk, or the caller's share of it, is full.
+    pub fn is_storage_full(&self) -> bool {
+        self.kind == Kind::StorageFull
     }
 
     /// Where in a query text something is wrong: a character, counted from 1.
@@ -110,10 +118,15 @@ impl Error {
 
 fn kind_of(source: &tantivy::TantivyError) -> Kind {
     use tantivy::TantivyError as T;
-    use tantivy::directory::error::{LockError, OpenReadError};
+    use tantivy::directory::error::{LockError, OpenReadError, OpenWriteError};
     match source {
         T::OpenReadError(OpenReadError::IncompatibleIndex(..)) => Kind::Corrupt,
         T::LockFailure(LockError::LockBusy, _) => Kind::Busy,
+        T::IoError(error)
+        | T::LockFailure(LockError::IoError(error), _)
+        | T::OpenWriteError(OpenWriteError::IoError {
+            io_error: error, ..
+        }) if is_full(error) => Kind::StorageFull,
         T::DataCorruption(..) | T::IncompatibleIndex(..) => Kind::Corrupt,
         T::InvalidArgument(..)
         | T::SchemaError(..)
@@ -121,6 +134,21 @@ fn kind_of(source: &tantivy::TantivyError) -> Kind {
         | T::IndexAlreadyExists => Kind::InvalidInput,
         _ => Kind::Tantivy,
     }
+}
+
+/// The system's error may be within another, of which the dictionary writer's shows nothing but
+/// its text: "… (os error 28)".
+fn is_full(error: &std::io::Error) -> bool {
+    let code = || {
+        let text = error.get_ref()?.to_string();
+        let (_, code) = text.rsplit_once("(os error ")?;
+        code.strip_suffix(')')?.parse().ok()
+    };
+    let inner = code().map(|code| std::io::Error::from_raw_os_error(code).kind());
+    [Some(error.kind()), inner]
+        .iter()
+        .flatten()
+        .any(|kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
 }
 
 impl fmt::Display for Error {

@@ -104,8 +104,8 @@ pub use query::{
     TermContribution, TopHits, exhaustive_top_k,
 };
 pub use reindex::{
-    ReindexJob, ReindexPlan, ReindexProgress, ReindexReport, ReindexStep, ReindexUnit, Reindexer,
-    UnitDocuments, UnitVectors, WorkReport,
+    ReindexJob, ReindexMode, ReindexPlan, ReindexProgress, ReindexReport, ReindexStep, ReindexUnit,
+    Reindexer, UnitDocuments, UnitVectors, WorkReport,
 };
 pub use reorder::{OptimizeOptions, OptimizeProgress, OptimizeReport, OptimizeStep, optimize};
 pub use stats::{FieldStats, IndexStats};

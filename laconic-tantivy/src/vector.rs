@@ -54,7 +54,8 @@ impl SparseVector {
         S: AsRef<str>,
         I: IntoIterator<Item = (S, f32)>,
     {
-        let mut checked = Vec::new();
+        let pairs = pairs.into_iter();
+        let mut checked = Vec::with_capacity(pairs.size_hint().0.min(MAX_TERMS));
         for (term, weight) in pairs {
             check_pair(term.as_ref(), weight)?;
             if checked.len() == MAX_TERMS {
@@ -62,22 +63,28 @@ impl SparseVector {
             }
             checked.push((term, weight));
         }
-        checked.sort_unstable_by(|a, b| a.0.as_ref().as_bytes().cmp(b.0.as_ref().as_bytes()));
-        if let Some(pair) = checked
-            .windows(2)
-            .find(|w| w[0].0.as_ref() == w[1].0.as_ref())
-        {
-            return Err(duplicate_term(pair[0].0.as_ref()));
+        let term = |number: u32| checked[number as usize].0.as_ref();
+        let order = order(checked.len(), &term);
+        if let Some(pair) = order.windows(2).find(|w| term(w[0]) == term(w[1])) {
+            return Err(duplicate_term(term(pair[0])));
         }
-        let kept = checked.iter().filter(|(_, weight)| *weight > 0.0);
+        let sorted = order.iter().map(|&number| &checked[number as usize]);
+        let kept = sorted.filter(|(_, weight)| *weight > 0.0);
         Ok(SparseVector::from_sorted(
             kept.map(|(term, weight)| (term.as_ref(), *weight)),
         ))
     }
 
     /// `pairs` obeys every rule of the type and is sorted by term bytes.
-    fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a str, f32)>) -> SparseVector {
-        let mut vector = SparseVector::default();
+    fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a str, f32)> + Clone) -> SparseVector {
+        let (n_bytes, n_terms) = pairs.clone().fold((0, 0), |(bytes, terms), (term, _)| {
+            (bytes + term.len(), terms + 1)
+        });
+        let mut vector = SparseVector {
+            text: String::with_capacity(n_bytes),
+            ends: Vec::with_capacity(n_terms),
+            weights: Vec::with_capacity(n_terms),
+        };
         for (term, weight) in pairs {
             vector.text.push_str(term);
             // At most MAX_TERMS × MAX_TERM_BYTES < 2^24 bytes, so the offset always fits.
@@ -146,6 +153,32 @@ impl SparseVector {
         order.truncate(max_terms);
         order.sort_unstable();
         SparseVector::from_sorted(order.iter().map(|&idx| (self.term(idx), self.weights[idx])))
+    }
+}
+
+/// The numbers of terms in byte order of the terms.
+fn order<'t>(n_terms: usize, term: &impl Fn(u32) -> &'t str) -> Vec<u32> {
+    // Most comparisons end with the first bytes and do not go to the text: with them, a vector in
+    // any order is sorted in half the time.
+    let numbers = 0..u32::try_from(n_terms).unwrap_or(u32::MAX);
+    let keys = numbers.map(|number| (leading_bytes(term(number)), number));
+    let mut keys: Vec<_> = keys.collect();
+    keys.sort_unstable_by(|&(a, first), &(b, second)| {
+        let by_text = || term(first).as_bytes().cmp(term(second).as_bytes());
+        a.cmp(&b).then_with(by_text)
+    });
+    keys.into_iter().map(|(_, number)| number).collect()
+}
+
+/// The first eight bytes as a number of the same order.
+fn leading_bytes(term: &str) -> u64 {
+    match term.as_bytes().first_chunk() {
+        Some(bytes) => u64::from_be_bytes(*bytes),
+        None => {
+            let mut bytes = [0; 8];
+            bytes[..term.len()].copy_from_slice(term.as_bytes());
+            u64::from_be_bytes(bytes)
+        }
     }
 }
 

@@ -204,6 +204,22 @@ fn every_other_field_stays_what_it_was() {
     }
 }
 
+/// The same at a size at which lists have many blocks and stores many pages.
+#[test]
+fn two_hundred_thousand_documents() {
+    let foreign = Foreign::new();
+    let deleted: Vec<u64> = (0..200_000).filter(|ord| ord % 37 == 6).collect();
+    let commits = [0..80_000, 80_000..81_000, 81_000..150_000, 150_000..200_000];
+    let source = foreign.fill_with(RamDirectory::create(), &commits, &deleted);
+    let before = files(&source);
+    let (index, _) = reindex(&source, reindexer(&source).unit_docs(10_000));
+    assert_clean(&index);
+    foreign.assert_same(&source, &index);
+    assert_field_is_that_of_the_bulk_writer(&index);
+    assert_eq!(common::live_ords(&index).len(), 200_000 - deleted.len());
+    assert!(files(&source) == before, "the source was written to");
+}
+
 /// The new index lives on: documents are added, deleted, merged, and found.
 #[test]
 fn the_new_index_can_be_written_to() {

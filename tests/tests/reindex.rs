@@ -244,7 +244,7 @@ fn an_index_of_another_program() {
     let reindex = "reindex shop new --vectors vectors.jsonl";
     scratch
         .laconic(reindex)
-        .fails(2, &["no stored field `_id`", "sku"]);
+        .fails(2, &["no field `_id`", "sku"]);
     let report = json(&scratch, &format!("{reindex} --id-field sku"));
     assert_eq!(report["documents"], 59);
     assert_eq!(json(&scratch, "check --index new")["clean"], true);

@@ -13,9 +13,12 @@ use serde::de::{
 use serde_json::Value;
 
 use super::error::Malformed;
+use super::ids::check_id;
 use super::lines::LineReader;
 use super::object::{given_twice, id_from, missing, parse_json};
 use super::records::{Record, Records};
+use super::scan::scan;
+use super::term_weights::TermWeights;
 
 /// The id of a document or query and the weights of its terms, not yet checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +26,7 @@ pub struct VectorRecord {
     /// `_id` or `id`, under the same rules as a document's.
     pub id: String,
     /// Terms and weights in the file's order; a number too large for `f32` is infinite.
-    pub weights: Vec<(String, f32)>,
+    pub weights: TermWeights,
 }
 
 impl Record for VectorRecord {
@@ -62,13 +65,21 @@ pub fn vectors(lines: LineReader, scale: VectorScale) -> Records<VectorRecord> {
 }
 
 fn parse(line: &str, scale: VectorScale) -> Result<VectorRecord, Malformed> {
+    match scan(line, scale) {
+        Some(record) if check_id("_id", &record.id).is_ok() => Ok(record),
+        _ => parse_any(line, scale),
+    }
+}
+
+/// Any line, valid or not.
+fn parse_any(line: &str, scale: VectorScale) -> Result<VectorRecord, Malformed> {
     let raw: RawRecord = parse_json(line)?;
     let (field, id) = raw.id.ok_or_else(|| missing("_id"))?;
     let pairs = raw.vector.ok_or_else(|| missing("vector"))?.0;
-    let weights = pairs
-        .into_iter()
-        .map(|(term, number)| (term, scale.weight(number)))
-        .collect();
+    let mut weights = TermWeights::default();
+    for (term, number) in pairs {
+        weights.push(&term, scale.weight(number));
+    }
     Ok(VectorRecord {
         id: id_from(field, id)?,
         weights,
@@ -191,6 +202,9 @@ mod tests {
         parse(line, VectorScale::new(scale).unwrap())
             .unwrap()
             .weights
+            .iter()
+            .map(|(term, weight)| (term.to_owned(), weight))
+            .collect()
     }
 
     #[test]
@@ -199,11 +213,7 @@ mod tests {
             r#"{"set": "x", "id": 3, "vector": {"Ġa": 137, "b": -0.0, "c": 5e-1, "b": 1e39}}"#;
         let record = parse(line, VectorScale::new(100.0).unwrap()).unwrap();
         assert_eq!(record.id, "3");
-        let weights: Vec<_> = record
-            .weights
-            .iter()
-            .map(|(t, w)| (t.as_str(), *w))
-            .collect();
+        let weights: Vec<_> = record.weights.iter().collect();
         assert_eq!(
             weights,
             [("Ġa", 1.37), ("b", -0.0), ("c", 0.005), ("b", 1e37)]
@@ -239,6 +249,100 @@ mod tests {
             // An ignored value is passed over without recursion.
             let line = format!(r#"{{"_id": "d", "x": {}"#, deep.repeat(100_000));
             assert!(parse(&line, VectorScale::ONE).is_err());
+        }
+    }
+
+    /// What a line may hold at the places that matter, most of it common.
+    fn piece() -> impl Strategy<Value = String> {
+        let number = prop_oneof![
+            4 => any::<f32>().prop_map(|n| format!("{:?}", n.abs())),
+            2 => any::<f64>().prop_map(|n| n.abs().to_string()),
+            2 => "[0-9]{1,3}(\\.[0-9]{1,18})?",
+            1 => "-?[0-9]{0,22}\\.?[0-9]{0,3}([eE][+-]?[0-9]{1,3})?",
+        ];
+        let string = prop_oneof![
+            4 => "[a-zĠ文]{1,6}".prop_map(|text| format!("\"{text}\"")),
+            1 => r#""([a-z]|\\["\\/bnu]|\\u[0-9a-fA-F]{4}|\\ud8[0-9a-f]{2}|\t){0,4}""#,
+        ];
+        let space = "( |\t){0,1}";
+        let pair =
+            (string, space, number).prop_map(|(s, space, n)| format!("{s}{space}:{space}{n}"));
+        let pairs = proptest::collection::vec(pair, 0..6);
+        prop_oneof![
+            8 => pairs.prop_map(|pairs| format!("{{{}}}", pairs.join(", "))),
+            1 => Just("[]".to_owned()),
+        ]
+    }
+
+    fn line() -> impl Strategy<Value = String> {
+        let id = prop_oneof![
+            4 => "[a-z0-9]{1,5}".prop_map(|id| format!("\"{id}\"")),
+            1 => r#"(-?[0-9]{1,3}|""|" "|null|"\\u00e9")"#,
+        ];
+        let id_key = prop_oneof![4 => Just("_id"), 1 => Just("id"), 1 => Just("\\u0069d")];
+        let other = prop_oneof![
+            4 => Just(String::new()),
+            1 => Just(r#""title": "a\"b", "#.to_owned()),
+            1 => Just(r#""n": [1, {"vector": 2}], "#.to_owned()),
+            1 => Just(r#""id": "again", "#.to_owned()),
+        ];
+        let end = prop_oneof![8 => Just("}"), 1 => Just("} "), 1 => Just("}}"), 1 => Just("")];
+        (id_key, id, other, piece(), end).prop_map(|(key, id, other, vector, end)| {
+            format!(r#"{{"{key}": {id}, {other}"vector":{vector}{end}"#)
+        })
+    }
+
+    /// How often the quick way is taken, so that the property says something.
+    #[test]
+    fn common_lines_are_scanned() {
+        for line in [
+            r#"{"_id": "d", "vector": {"a": 1, "b": 0.25}}"#,
+            r#"{"id":"d","content":"x \\ y","vector":{"\u0120a":12.3456789012345678}}"#,
+            r#" { "vector" : { } , "_id" : "d" } "#,
+        ] {
+            let scanned = scan(line, VectorScale::ONE);
+            assert_eq!(scanned, parse_any(line, VectorScale::ONE).ok());
+            assert!(scanned.is_some(), "{line}");
+        }
+        for line in [
+            r#"{"_id": "d", "vector": {"a": 01}}"#,
+            r#"{"_id": "d", "vector": {"a": 1.}}"#,
+            r#"{"_id": "d", "vector": {"a": 1}} x"#,
+            r#"{"_id": "d", "vector": {"a": 1},}"#,
+            r#"{"_id": "d", "vector": {"a": 1,}}"#,
+            r#"{"_id": "d", "vector": {"\ud800": 1}}"#,
+            r#"{"_id": "d", "vector": {"a": -1}}"#,
+            r#"{"_id": 7, "vector": {"a": 12345678901234567890}}"#,
+            r#"{"_id": "d"}"#,
+            "",
+        ] {
+            assert_eq!(scan(line, VectorScale::ONE), None, "{line}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// What is read quickly is what is read carefully, to the bit.
+        #[test]
+        fn scanning_changes_nothing(line in line(), scale in prop_oneof![Just(1.0f32), 0.1f32..200.0]) {
+            let scale = VectorScale::new(scale).unwrap();
+            let carefully = parse_any(&line, scale);
+            if let Some(record) = scan(&line, scale) {
+                let bits = |record: &VectorRecord| {
+                    let pairs = record.weights.iter();
+                    pairs.map(|(t, w)| (t.to_owned(), w.to_bits())).collect::<Vec<_>>()
+                };
+                if let Ok(careful) = &carefully {
+                    prop_assert_eq!(&record.id, &careful.id);
+                    prop_assert_eq!(bits(&record), bits(careful));
+                } else {
+                    prop_assert!(check_id("_id", &record.id).is_err());
+                }
+            }
+            let whole = parse(&line, scale).map_err(|e| e.to_string());
+            let carefully = carefully.map_err(|e| e.to_string());
+            prop_assert_eq!(whole, carefully);
         }
     }
 

@@ -1,19 +1,21 @@
 //! `laconic reindex`: a laconic field for an index that exists.
 
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use laconic_model::Encoder;
 use laconic_tantivy::{ReindexJob, ReindexReport, Reindexer, WorkReport};
 use serde_json::json;
 use tantivy::Index;
 use tantivy::directory::RamDirectory;
 
 use super::Global;
-use super::reindex_options::{Leniency, PlanOptions, remarks, to_json};
+use super::cache_options::CacheOptions;
+use super::reindex_options::{Leniency, PlanOptions, note_plugins, remarks, to_json};
+use crate::encoding::CachedEncoder;
 use crate::reindexing::{Folders, Recipe, Vectors, Watch, directory};
 use crate::terminal::{Ending, UsageError, note, print, print_json};
 
@@ -44,6 +46,8 @@ pub(crate) struct Reindex {
     plan: PlanOptions,
     #[command(flatten)]
     leniency: Leniency,
+    #[command(flatten)]
+    cache: CacheOptions,
     /// Go on where an interrupted run stood, or begin
     #[arg(long)]
     resume: bool,
@@ -76,12 +80,16 @@ impl Reindex {
             .into());
         }
         let (reindexer, recipe, encoder) = self.plan.reindexer(&source, &self.source)?;
-        let mut vectors = self.vectors(&source, &recipe, encoder)?;
+        let encoder = encoder.map(|encoder| self.cache.cached(encoder, global.quiet));
+        let mut vectors = self.vectors(&source, &recipe, encoder.transpose()?)?;
         let start = Instant::now();
         let mut watch = Watch::new(self.progress.clone(), global.quiet);
         let made = make(reindexer, &folders, &mut vectors, &mut watch);
-        watch.finish(made.is_ok())?;
-        let (work, assembled) = made?;
+        let finished = watch.finish(made.is_ok());
+        let advice = "the same command with --resume goes on";
+        let (work, assembled) =
+            made.map_err(|error| explain_full(error, folders.path(), advice))?;
+        finished?;
         let (seconds, skipped) = (start.elapsed().as_secs_f64(), vectors.skipped_lines());
         if global.json {
             print_json(&to_json(
@@ -108,9 +116,9 @@ impl Reindex {
         &self,
         source: &Index,
         recipe: &Recipe,
-        encoder: Option<Encoder>,
+        encoder: Option<CachedEncoder>,
     ) -> Result<Vectors> {
-        let file = self.plan.vectors.as_deref();
+        let file = self.plan.file();
         Vectors::open(
             recipe,
             &source.schema(),
@@ -129,7 +137,9 @@ impl Reindex {
             (4096, 1)
         };
         let (reindexer, recipe, encoder) = self.plan.reindexer(source, &self.source)?;
-        let mut vectors = self.vectors(source, &recipe, encoder)?;
+        // With a cache, the sample would be no sample.
+        let mut vectors =
+            self.vectors(source, &recipe, encoder.map(CachedEncoder::without_cache))?;
         let job = reindexer
             .unit_docs(unit_docs)
             .begin(RamDirectory::create())?;
@@ -182,11 +192,34 @@ fn make(
     watch: &mut Watch,
 ) -> Result<(WorkReport, ReindexReport)> {
     let _lock = folders.lock()?;
-    let job = reindexer.begin(directory(&folders.job())?)?;
+    let begun = reindexer.begin(directory(&folders.job())?);
+    let job = begun.inspect_err(|_| folders.remove_if_not_begun())?;
     let work = work(&job, |_| true, vectors, watch)?;
     let assembled = assemble(&job, folders, watch)?;
     folders.tidy_up()?;
     Ok((work, assembled))
+}
+
+/// What is to be done about a full disk.
+pub(super) fn explain_full(error: anyhow::Error, folder: &Path, advice: &str) -> anyhow::Error {
+    let is_full = |cause: &(dyn std::error::Error + 'static)| {
+        let ours = cause.downcast_ref::<laconic_tantivy::Error>();
+        let system = cause
+            .downcast_ref::<std::io::Error>()
+            .map(std::io::Error::kind);
+        ours.is_some_and(laconic_tantivy::Error::is_storage_full)
+            || matches!(
+                system,
+                Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+            )
+    };
+    match error.chain().any(is_full) {
+        true => error.context(format!(
+            "there is no space left for {}; what is finished stays: make space, and {advice}",
+            folder.display()
+        )),
+        false => error,
+    }
 }
 
 /// Does units.
@@ -212,6 +245,7 @@ pub(super) fn assemble(
     folders: &Folders,
     watch: &mut Watch,
 ) -> Result<ReindexReport> {
+    note_plugins(job, watch.is_quiet)?;
     let report = job.assemble(folders.index_directory()?, &mut |state| {
         watch.show(state);
         ControlFlow::Continue(())

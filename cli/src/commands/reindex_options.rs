@@ -6,7 +6,8 @@ use anyhow::Result;
 use clap::Args;
 use laconic_model::Encoder;
 use laconic_tantivy::{
-    Identity, ImpactQuantizer, LaconicField, ReindexReport, Reindexer, WorkReport,
+    Identity, ImpactQuantizer, LaconicField, ReindexJob, ReindexMode, ReindexReport, Reindexer,
+    WorkReport,
 };
 use serde_json::{Value, json};
 use tantivy::Index;
@@ -17,13 +18,19 @@ use crate::corpus::LACONIC_FIELD;
 use crate::encoding;
 use crate::indexing::InputFile;
 use crate::reindexing::{Recipe, Tally};
-use crate::terminal::UsageError;
+use crate::terminal::{UsageError, note};
 
 /// Documents of a unit when they are encoded: a minute or so on a graphics card, an hour on a
 /// small processor.
 const ENCODED_UNIT: u32 = 4096;
 /// And when vectors are only read.
 const READ_UNIT: u32 = 65_536;
+
+/// When they are read back from posting lists, all of a unit's vectors are held.
+const REQUANTIZED_UNIT: u32 = 16_384;
+
+/// A segment that is written through stored documents ends when it takes so much memory.
+const REWRITE_MEMORY: usize = 256 << 20;
 
 /// The field to be, and its vectors.
 #[derive(Debug, Args)]
@@ -34,9 +41,18 @@ pub(crate) struct PlanOptions {
     /// Vectors that exist, as JSON lines {"_id", "vector": {term: weight}}
     #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "model"])]
     pub(crate) vectors: Option<PathBuf>,
+    /// Texts to encode with --model, as JSON lines {"_id", "title", "text"}, where the index does
+    /// not store them
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "model",
+        conflicts_with_all = ["text", "vectors"]
+    )]
+    text_file: Option<PathBuf>,
     #[command(flatten)]
     model: ModelOptions,
-    /// Stored field of the index that holds the `_id` of the vector file
+    /// Field of the index that holds the `_id` of the file, stored, fast, or indexed as a whole
     #[arg(long, value_name = "NAME", default_value = "_id")]
     id_field: String,
     /// Factor the weights of the vector file were multiplied with
@@ -48,14 +64,24 @@ pub(crate) struct PlanOptions {
     /// Name of the new field
     #[arg(long, value_name = "NAME", default_value = LACONIC_FIELD)]
     field: String,
+    /// Give the field's own vectors other --bits, in place of new ones: fewer make a smaller index
+    #[arg(long, requires = "bits", conflicts_with_all = ["text", "text_file", "vectors", "model"])]
+    requantize: bool,
     /// Put the new vectors in the place of those that the field has
     #[arg(long)]
     replace: bool,
+    /// Leave deleted documents out, writing segments that have some anew from their own files
+    #[arg(long, conflicts_with = "rewrite")]
+    purge: bool,
+    /// Do not copy but index the stored documents again, deleted ones left out: an old index in
+    /// today's format; refused if an indexed or fast field is not stored
+    #[arg(long)]
+    rewrite: bool,
     /// Bits of an impact, 4 to 8 [default: 5, or with --replace what the field has]
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(4..=8))]
     bits: Option<u8>,
     /// Documents of a unit of work, which is lost when a run is interrupted within it
-    /// [default: 4096 to encode, 65536 to read vectors]
+    /// [default: 4096 to encode, 65536 to read vectors, 16384 to requantize]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     unit_docs: Option<u32>,
 }
@@ -88,6 +114,10 @@ impl PlanOptions {
         let encoder = self.model.load()?;
         let recipe = self.recipe()?;
         let model = match (&encoder, &self.vectors_model) {
+            _ if self.requantize => {
+                let field = LaconicField::find(&source.schema(), &self.field)?;
+                field.identity().model.clone()
+            }
             (Some(encoder), _) => Some(encoding::identity(encoder)?),
             (None, Some(name)) => Some(given_model(name)?),
             (None, None) => None,
@@ -102,43 +132,89 @@ impl PlanOptions {
             None => ImpactQuantizer::default(),
         };
         let unit_docs = match recipe {
-            Recipe::Text { .. } => ENCODED_UNIT,
+            Recipe::Text { .. } | Recipe::TextFile { .. } => ENCODED_UNIT,
+            Recipe::Requantize { .. } => REQUANTIZED_UNIT,
             Recipe::File { .. } => READ_UNIT,
         };
         let location = location
             .canonicalize()
             .unwrap_or_else(|_| location.to_owned());
         let reindexer = Reindexer::new(source, &self.field, Identity { quantizer, model })
-            .replace(self.replace)
+            .replace(self.replace || self.requantize)
+            .mode(self.mode())
             .recipe(recipe.to_json()?)
             .unit_docs(self.unit_docs.unwrap_or(unit_docs))
             .location(location.display().to_string());
         Ok((reindexer, recipe, encoder))
     }
 
+    fn mode(&self) -> ReindexMode {
+        match (self.purge, self.rewrite) {
+            (true, _) => ReindexMode::Purge,
+            (false, true) => ReindexMode::Rewrite {
+                memory_budget: REWRITE_MEMORY,
+            },
+            (false, false) => ReindexMode::Copy,
+        }
+    }
+
     fn recipe(&self) -> Result<Recipe> {
         let usage = |message: &str| anyhow::Error::from(UsageError(message.to_owned()));
+        let file = |path| {
+            InputFile::identify(path)?.ok_or_else(|| {
+                usage("ids are looked up in the file, so it has to be one that exists")
+            })
+        };
         match (&self.text, &self.vectors) {
+            _ if self.requantize => Ok(Recipe::Requantize {
+                field: self.field.clone(),
+            }),
             (Some(fields), _) => Ok(Recipe::Text {
                 fields: fields.clone(),
             }),
             (None, Some(path)) => Ok(Recipe::File {
                 id_field: self.id_field.clone(),
-                file: InputFile::identify(path)?.ok_or_else(|| {
-                    usage("the vectors are looked up, so they have to be in a file that exists")
-                })?,
+                file: file(path)?,
                 scale: self.vector_scale,
             }),
-            (None, None) => Err(usage(
-                "say where the vectors come from: --text FIELDS --model DIR, or --vectors FILE",
-            )),
+            (None, None) => match &self.text_file {
+                Some(path) => Ok(Recipe::TextFile {
+                    id_field: self.id_field.clone(),
+                    file: file(path)?,
+                }),
+                None => Err(usage(
+                    "say where the vectors come from: --text FIELDS --model DIR, --text-file FILE \
+                     --model DIR, --vectors FILE, or --requantize",
+                )),
+            },
         }
+    }
+
+    /// The file that the vectors or texts come from.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.vectors.as_deref().or(self.text_file.as_deref())
     }
 
     /// Documents of a unit small enough for a sample.
     pub(crate) fn is_encoded(&self) -> bool {
-        self.text.is_some()
+        self.text.is_some() || self.text_file.is_some()
     }
+}
+
+/// Says which files are taken along without being understood.
+pub(crate) fn note_plugins(job: &ReindexJob, quiet: bool) -> Result<()> {
+    let plugins = job.copied_plugins()?;
+    if !plugins.is_empty() {
+        let names = plugins.join("`, `.");
+        note(
+            quiet,
+            format_args!(
+                "note: `.{names}` files are those of a plugin that this program does not know; \
+                 they are copied as they are"
+            ),
+        );
+    }
+    Ok(())
 }
 
 /// What was done, for machines.
@@ -190,10 +266,7 @@ pub(crate) fn remarks(work: &WorkReport, tally: Tally, skipped_lines: u64) -> St
             tally.truncated_texts,
             "texts were cut at the model's maximum length",
         ),
-        (
-            tally.missing_vectors,
-            "documents have no vector in the file",
-        ),
+        (tally.missing_vectors, "documents have nothing in the file"),
         (
             tally.skipped_texts,
             "texts could not be encoded and were skipped",

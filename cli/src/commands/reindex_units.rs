@@ -11,10 +11,11 @@ use tantivy::Index;
 use tantivy::directory::MmapDirectory;
 
 use super::Global;
+use super::cache_options::CacheOptions;
 use super::options::ModelOptions;
-use super::reindex::{assemble, work};
+use super::reindex::{assemble, explain_full, work};
 use super::reindex_options::{Leniency, PlanOptions, remarks, to_json};
-use crate::encoding;
+use crate::encoding::{self, CachedEncoder};
 use crate::reindexing::{Folders, Recipe, Vectors, Watch, directory};
 use crate::terminal::{Ending, UsageError, note, print, print_json};
 
@@ -44,7 +45,8 @@ impl Plan {
         let source = laconic_tantivy::open_in_dir(&self.source)?;
         let (reindexer, recipe, encoder) = self.plan.reindexer(&source, &self.source)?;
         // What cannot work is found out before the workers are started.
-        let file = self.plan.vectors.as_deref();
+        let file = self.plan.file();
+        let encoder = encoder.map(CachedEncoder::without_cache);
         Vectors::open(&recipe, &source.schema(), encoder, file, (false, false))?;
         let job = reindexer.begin(directory(&self.job)?)?;
         let plan = job.plan();
@@ -97,8 +99,13 @@ pub(crate) struct Work {
     /// The vector file the job was planned with
     #[arg(long, value_name = "FILE")]
     vectors: Option<PathBuf>,
+    /// The file of texts the job was planned with
+    #[arg(long, value_name = "FILE", conflicts_with = "vectors")]
+    text_file: Option<PathBuf>,
     #[command(flatten)]
     leniency: Leniency,
+    #[command(flatten)]
+    cache: CacheOptions,
     /// Keep a JSON file of the progress, replaced as a whole about every second
     #[arg(long, value_name = "FILE")]
     progress: Option<PathBuf>,
@@ -159,7 +166,9 @@ impl Work {
             job.plan().identity()?.check_model(Some(&model))?;
         }
         let schema = job.source().schema();
-        let file = self.vectors.as_deref();
+        let encoder = encoder.map(|encoder| self.cache.cached(encoder, global.quiet));
+        let encoder = encoder.transpose()?;
+        let file = self.vectors.as_deref().or(self.text_file.as_deref());
         let mut vectors = Vectors::open(&recipe, &schema, encoder, file, self.leniency.both())?;
         let start = Instant::now();
         let mut watch = Watch::new(self.progress.clone(), global.quiet);
@@ -169,8 +178,10 @@ impl Work {
             &mut vectors,
             &mut watch,
         );
-        watch.finish(done.is_ok())?;
-        let report = done?;
+        let finished = watch.finish(done.is_ok());
+        let advice = "start the worker again";
+        let report = done.map_err(|error| explain_full(error, &self.job, advice))?;
+        finished?;
         let (seconds, skipped) = (start.elapsed().as_secs_f64(), vectors.skipped_lines());
         if global.json {
             print_json(&to_json(&report, None, vectors.tally, skipped, seconds))?;
@@ -229,8 +240,10 @@ impl Assemble {
         let start = Instant::now();
         let mut watch = Watch::new(self.progress.clone(), global.quiet);
         let assembled = assemble(&job, &folders, &mut watch);
-        watch.finish(assembled.is_ok())?;
-        let report = assembled?;
+        let finished = watch.finish(assembled.is_ok());
+        let advice = "run the same command again";
+        let report = assembled.map_err(|error| explain_full(error, folders.path(), advice))?;
+        finished?;
         folders.tidy_up()?;
         let seconds = start.elapsed().as_secs_f64();
         if global.json {

@@ -83,6 +83,9 @@ pub(crate) fn to_vector(
     located: Located<VectorRecord>,
 ) -> Result<Located<(String, SparseVector)>, InputError> {
     located.try_map(|record| {
-        Ok::<_, laconic_tantivy::Error>((record.id, SparseVector::from_pairs(record.weights)?))
+        Ok::<_, laconic_tantivy::Error>((
+            record.id,
+            SparseVector::from_pairs(record.weights.iter())?,
+        ))
     })
 }

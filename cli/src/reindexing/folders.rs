@@ -134,6 +134,14 @@ impl Folders {
         sync(self.parent()).with_context(|| cannot("sync", self.parent()))
     }
 
+    /// After a job was refused: nothing is there to go on with, or to delete by hand.
+    pub(crate) fn remove_if_not_begun(&self) {
+        if !self.job().join("plan.json").exists() {
+            // What cannot be removed is in nobody's way but the next run's, which says so.
+            let _ = fs::remove_dir_all(&self.partial);
+        }
+    }
+
     /// Removes what the job needed.
     ///
     /// # Errors

@@ -6,8 +6,11 @@
 //! ([`Folders`]).
 
 mod folders;
+mod ids;
+mod impacts;
 mod lookup;
 mod recipe;
+mod texts;
 mod vectors;
 mod watch;
 

@@ -25,6 +25,18 @@ pub(crate) enum Recipe {
         /// Factor its weights were multiplied with.
         scale: VectorScale,
     },
+    /// What the field has, with another quantizer.
+    Requantize {
+        /// Name of the field.
+        field: String,
+    },
+    /// Texts of a file, joined by id, encoded.
+    TextFile {
+        /// Field of the index that holds the id.
+        id_field: String,
+        /// The file, whatever it is called.
+        file: InputFile,
+    },
 }
 
 impl Recipe {

@@ -3,14 +3,16 @@
 use std::path::Path;
 
 use anyhow::Result;
-use laconic_model::{Encoder, Text};
-use laconic_tantivy::{SparseVector, UnitDocuments, UnitVectors};
-use tantivy::schema::{Field, FieldType, Schema, Value};
-use tantivy::{DocId, TantivyDocument};
+use laconic_tantivy::{LaconicField, SparseVector, UnitDocuments, UnitVectors};
+use tantivy::DocId;
+use tantivy::schema::{Field, FieldType, Schema};
 
-use super::lookup::VectorLookup;
+use super::ids::Ids;
+use super::impacts;
+use super::lookup::{Lookup, TitleAndBody};
 use super::recipe::Recipe;
-use crate::encoding::{self, Encoded};
+use super::texts::{encode, texts};
+use crate::encoding::CachedEncoder;
 use crate::indexing::InputFile;
 use crate::terminal::{MismatchError, MissingError, UsageError};
 
@@ -22,7 +24,7 @@ pub(crate) struct Vectors {
     source: Source,
     /// What cannot be encoded gets an empty vector instead of ending the work.
     skip_invalid: bool,
-    /// So does what the vector file lacks.
+    /// So does what the file lacks.
     allow_missing: bool,
     pub(crate) tally: Tally,
 }
@@ -36,16 +38,26 @@ pub(crate) struct Tally {
 }
 
 enum Source {
-    Encoder {
-        encoder: Box<Encoder>,
+    Fields {
+        encoder: Box<CachedEncoder>,
         title: Option<Field>,
         body: Vec<Field>,
     },
-    File {
-        lookup: Box<VectorLookup>,
-        id: Field,
-        name: String,
+    Texts {
+        encoder: Box<CachedEncoder>,
+        file: Joined<TitleAndBody>,
     },
+    Vectors(Joined<SparseVector>),
+    Impacts(LaconicField),
+}
+
+/// A file, and the ids by which it is joined.
+struct Joined<T> {
+    lookup: Box<Lookup<T>>,
+    ids: Ids,
+    /// Of the file, and what it holds: a vector or a text.
+    name: String,
+    what: &'static str,
 }
 
 impl Vectors {
@@ -57,29 +69,40 @@ impl Vectors {
     pub(crate) fn open(
         recipe: &Recipe,
         schema: &Schema,
-        encoder: Option<Encoder>,
+        encoder: Option<CachedEncoder>,
         file: Option<&Path>,
         (skip_invalid, allow_missing): (bool, bool),
     ) -> Result<Vectors> {
         let source = match recipe {
-            Recipe::Text { fields } => Source::of_texts(fields, schema, encoder)?,
+            Recipe::Text { fields } => Source::of_fields(fields, schema, encoder)?,
+            Recipe::Requantize { field } => Source::Impacts(LaconicField::find(schema, field)?),
+            Recipe::TextFile {
+                id_field,
+                file: planned,
+            } => {
+                let file = same_file(file, planned, ("texts", "--text-file"))?;
+                Source::Texts {
+                    encoder: Box::new(given(encoder)?),
+                    file: Joined {
+                        lookup: Box::new(Lookup::of_texts(file, skip_invalid)?),
+                        ids: Ids::of_field(schema, id_field)?,
+                        name: file.display().to_string(),
+                        what: "text",
+                    },
+                }
+            }
             Recipe::File {
                 id_field,
                 file: planned,
                 scale,
             } => {
-                let file = file
-                    .ok_or_else(|| usage("the vectors come from a file; name it with --vectors"))?;
-                if InputFile::identify(file)?.as_ref() != Some(planned) {
-                    let message = "the vector file is not the one the job was planned with; go on \
-                                   with that one, or begin anew";
-                    return Err(MismatchError(message).into());
-                }
-                Source::File {
-                    lookup: Box::new(VectorLookup::open(file, *scale, skip_invalid)?),
-                    id: stored(schema, id_field)?,
+                let file = same_file(file, planned, ("vectors", "--vectors"))?;
+                Source::Vectors(Joined {
+                    lookup: Box::new(Lookup::of_vectors(file, *scale, skip_invalid)?),
+                    ids: Ids::of_field(schema, id_field)?,
                     name: file.display().to_string(),
-                }
+                    what: "vector",
+                })
             }
         };
         Ok(Vectors {
@@ -100,41 +123,11 @@ impl Vectors {
         vectors: &mut UnitVectors<'_>,
     ) -> Result<()> {
         let live: Vec<DocId> = documents.live().collect();
+        if let Source::Impacts(field) = &self.source {
+            return impacts::give(field, documents, &live, vectors);
+        }
         for batch in live.chunks(BATCH) {
-            let stored = batch.iter().map(|doc| documents.stored(*doc));
-            let stored: Vec<TantivyDocument> = stored.collect::<Result<_, _>>()?;
-            let made = match &mut self.source {
-                Source::Encoder {
-                    encoder,
-                    title,
-                    body,
-                } => {
-                    let texts: Vec<_> = stored.iter().map(|doc| texts(doc, *title, body)).collect();
-                    encode(
-                        encoder,
-                        &texts,
-                        (batch, documents.unit()),
-                        self.skip_invalid,
-                        &mut self.tally,
-                    )?
-                }
-                Source::File { lookup, id, name } => {
-                    let mut found = Vec::with_capacity(batch.len());
-                    for (document, doc) in stored.iter().zip(batch) {
-                        let id = value(document, *id).ok_or_else(|| {
-                            let unit = documents.unit();
-                            MissingError(format!("document {doc} of unit {unit} has no id"))
-                        })?;
-                        let vector = lookup.find(&id)?;
-                        self.tally.missing_vectors += u64::from(vector.is_none());
-                        found.push(match vector {
-                            None if !self.allow_missing => return Err(missing(&id, name)),
-                            vector => vector.unwrap_or_default(),
-                        });
-                    }
-                    found
-                }
-            };
+            let made = self.make(documents, batch)?;
             for (doc, vector) in batch.iter().zip(&made) {
                 vectors.push(*doc, vector)?;
             }
@@ -142,19 +135,111 @@ impl Vectors {
         Ok(())
     }
 
-    /// Lines of the vector file that could not be read.
+    fn make(&mut self, documents: &UnitDocuments<'_>, docs: &[DocId]) -> Result<Vec<SparseVector>> {
+        let lenient = (self.skip_invalid, self.allow_missing);
+        let tally = &mut self.tally;
+        match &mut self.source {
+            Source::Fields {
+                encoder,
+                title,
+                body,
+            } => {
+                let texts = docs.iter().map(|doc| {
+                    let stored = documents.stored(*doc)?;
+                    Ok(texts(&stored, *title, body))
+                });
+                let texts = texts.collect::<Result<Vec<_>>>()?;
+                encode(encoder, &texts, (docs, documents.unit()), lenient.0, tally)
+            }
+            Source::Texts { encoder, file } => {
+                let texts = file.find(documents, docs, lenient.1, tally)?;
+                let (places, texts): (Vec<_>, Vec<_>) = (0..)
+                    .zip(texts)
+                    .filter_map(|(place, text)| Some((place, text?)))
+                    .unzip();
+                let unit = documents.unit();
+                let mut vectors = vec![SparseVector::default(); docs.len()];
+                let found: Vec<DocId> = places.iter().map(|place: &usize| docs[*place]).collect();
+                let made = encode(encoder, &texts, (&found, unit), lenient.0, tally)?;
+                for (place, vector) in places.into_iter().zip(made) {
+                    vectors[place] = vector;
+                }
+                Ok(vectors)
+            }
+            // They are given a unit at a time.
+            Source::Impacts(_) => Ok(Vec::new()),
+            Source::Vectors(file) => {
+                let found = file.find(documents, docs, lenient.1, tally)?;
+                Ok(found.into_iter().map(Option::unwrap_or_default).collect())
+            }
+        }
+    }
+
+    /// Lines of the file that could not be read.
     pub(crate) fn skipped_lines(&self) -> u64 {
         match &self.source {
-            Source::Encoder { .. } => 0,
-            Source::File { lookup, .. } => lookup.skipped,
+            Source::Fields { .. } | Source::Impacts(_) => 0,
+            Source::Texts { file, .. } => file.lookup.skipped,
+            Source::Vectors(file) => file.lookup.skipped,
         }
     }
 }
 
+impl<T> Joined<T> {
+    /// What the file says of each document.
+    fn find(
+        &mut self,
+        documents: &UnitDocuments<'_>,
+        docs: &[DocId],
+        allow_missing: bool,
+        tally: &mut Tally,
+    ) -> Result<Vec<Option<T>>> {
+        let ids = self.ids.of(documents, docs)?;
+        let mut found = Vec::with_capacity(ids.len());
+        for id in &ids {
+            let entry = self.lookup.find(id)?;
+            if entry.is_none() {
+                tally.missing_vectors += 1;
+                if !allow_missing {
+                    return Err(missing(id, self.what, &self.name));
+                }
+            }
+            found.push(entry);
+        }
+        Ok(found)
+    }
+}
+
+/// The file of the plan.
+fn same_file<'f>(
+    file: Option<&'f Path>,
+    planned: &InputFile,
+    (what, option): (&str, &str),
+) -> Result<&'f Path> {
+    let file = file.ok_or_else(|| {
+        usage(format!(
+            "the {what} come from a file; name it with {option}"
+        ))
+    })?;
+    if InputFile::identify(file)?.as_ref() != Some(planned) {
+        let message = "the file is not the one the job was planned with; go on with that one, or \
+                       begin anew";
+        return Err(MismatchError(message).into());
+    }
+    Ok(file)
+}
+
+fn given(encoder: Option<CachedEncoder>) -> Result<CachedEncoder> {
+    encoder.ok_or_else(|| usage("texts need a model; name its folder with --model"))
+}
+
 impl Source {
-    fn of_texts(fields: &[String], schema: &Schema, encoder: Option<Encoder>) -> Result<Source> {
-        let encoder =
-            encoder.ok_or_else(|| usage("texts need a model; name its folder with --model"))?;
+    fn of_fields(
+        fields: &[String],
+        schema: &Schema,
+        encoder: Option<CachedEncoder>,
+    ) -> Result<Source> {
+        let encoder = given(encoder)?;
         let mut body = Vec::new();
         for name in fields {
             let field = stored(schema, name)?;
@@ -167,7 +252,7 @@ impl Source {
             body.push(field);
         }
         let title = (body.len() > 1).then(|| body.remove(0));
-        Ok(Source::Encoder {
+        Ok(Source::Fields {
             encoder: Box::new(encoder),
             title,
             body,
@@ -179,9 +264,9 @@ fn usage(message: impl Into<String>) -> anyhow::Error {
     UsageError(message.into()).into()
 }
 
-fn missing(id: &str, file: &str) -> anyhow::Error {
+fn missing(id: &str, what: &str, file: &str) -> anyhow::Error {
     let error = format!(
-        "document `{id}` has no vector in {file}; add it, or leave such documents without sparse \
+        "document `{id}` has no {what} in {file}; add it, or leave such documents without sparse \
          terms by --allow-missing-vectors"
     );
     MissingError(error).into()
@@ -198,81 +283,4 @@ fn stored(schema: &Schema, name: &str) -> Result<Field> {
             names.join(", ")
         ))
     })
-}
-
-/// The first value of a field, in its decimal form if it is a whole number.
-fn value(document: &TantivyDocument, field: Field) -> Option<String> {
-    let value = document.get_first(field)?;
-    let number = || value.as_u64().map(|n| n.to_string());
-    let signed = || value.as_i64().map(|n| n.to_string());
-    value
-        .as_str()
-        .map(str::to_owned)
-        .or_else(number)
-        .or_else(signed)
-}
-
-/// Title and body; several values, or fields, are put together with spaces.
-fn texts(
-    document: &TantivyDocument,
-    title: Option<Field>,
-    body: &[Field],
-) -> (Option<String>, String) {
-    let all = |fields: &[Field]| {
-        let values = fields.iter().flat_map(|field| document.get_all(*field));
-        let texts: Vec<&str> = values.filter_map(|value| value.as_str()).collect();
-        texts.join(" ")
-    };
-    (title.map(|title| all(&[title])), all(body))
-}
-
-fn encode(
-    encoder: &Encoder,
-    texts: &[(Option<String>, String)],
-    (docs, unit): (&[DocId], u32),
-    skip_invalid: bool,
-    tally: &mut Tally,
-) -> Result<Vec<SparseVector>> {
-    let inputs: Vec<Text<'_>> = texts
-        .iter()
-        .map(|(title, body)| Text::Document {
-            title: title.as_deref(),
-            body,
-        })
-        .collect();
-    let encodings = match encoding::encode_texts(encoder, &inputs) {
-        Ok(encodings) => encodings.into_iter().map(Some).collect(),
-        Err((Some(_), _)) if skip_invalid => one_by_one(encoder, &inputs, tally)?,
-        Err((place, error)) => {
-            let doc = place.and_then(|place| docs.get(place));
-            let doc = doc.map_or_else(String::new, |doc| format!("document {doc} of "));
-            return Err(error.context(format!("cannot encode {doc}unit {unit}")));
-        }
-    };
-    let vectors = encodings.into_iter().map(|encoded: Option<Encoded>| {
-        tally.truncated_texts += u64::from(encoded.as_ref().is_some_and(|e| e.is_truncated));
-        encoded.map(|encoded| encoded.vector).unwrap_or_default()
-    });
-    Ok(vectors.collect())
-}
-
-/// After one text of a batch could not be encoded: all of them alone, and those without.
-fn one_by_one(
-    encoder: &Encoder,
-    inputs: &[Text<'_>],
-    tally: &mut Tally,
-) -> Result<Vec<Option<Encoded>>> {
-    let mut encodings = Vec::with_capacity(inputs.len());
-    for input in inputs {
-        encodings.push(match encoding::encode_texts(encoder, &[*input]) {
-            Ok(mut encoded) => encoded.pop(),
-            Err((Some(_), error)) => {
-                log::warn!("skipped: {error:#}");
-                tally.skipped_texts += 1;
-                None
-            }
-            Err((None, error)) => return Err(error),
-        });
-    }
-    Ok(encodings)
 }

@@ -18,6 +18,8 @@ const EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Watch {
     bar: ProgressBar,
     file: Option<PathBuf>,
+    /// Nothing is to be said at the terminal.
+    pub(crate) is_quiet: bool,
     state: ReindexProgress,
     step_began: Instant,
     last_write: Option<Instant>,
@@ -29,6 +31,7 @@ impl Watch {
         Watch {
             bar: progress("starting", Some(0), quiet),
             file,
+            is_quiet: quiet,
             state: ReindexProgress {
                 step: ReindexStep::Vectors,
                 done: 0,

@@ -20,7 +20,7 @@ use crate::bounds::BoundsPlugin;
 /// What [`ReindexJob::assemble`] made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReindexReport {
-    /// Segments, as many as the source has.
+    /// Segments, as many as the source has if it was copied.
     pub segments: u64,
     /// Live documents.
     pub documents: u64,
@@ -57,7 +57,7 @@ impl ReindexJob {
         let metas = metas.map_err(|e| Error::during("reading the source's meta.json", e))?;
         let raw = self.source.directory().atomic_read(Path::new("meta.json"));
         let raw = raw.map_err(|e| Error::during("reading the source's meta.json", e))?;
-        let meta = with_field(&raw, &self.plan)?;
+        let mut meta = with_field(&raw, &self.plan)?;
         let (schema, field) = schema_of(&meta, &self.plan)?;
         remove_leftovers(&*target).map_err(|e| Error::during("emptying the target", e))?;
         let index = Index::builder()
@@ -80,10 +80,15 @@ impl ReindexJob {
         // While these live, no garbage collection takes the files of the new segments.
         let mut made = Vec::new();
         for (segment, pieces) in self.segments()?.iter().zip(&pieces) {
-            made.push(assembly.segment(segment, pieces)?);
+            made.extend(assembly.segment(segment, pieces)?);
         }
         let mut result = assembly.report;
         self.plan.check_source(&self.source)?;
+        if !self.plan.carry.is_copy() {
+            let segments = serde_json::to_value(&made);
+            meta["segments"] =
+                segments.map_err(|e| Error::during("writing meta.json", io::Error::other(e)))?;
+        }
         publish(&index, &meta).map_err(|e| Error::during("writing the new meta.json", e))?;
         result.bytes_before = bytes(&self.source)?;
         result.bytes_after = bytes(&index)?;
@@ -146,12 +151,18 @@ impl ReindexJob {
         let made = index.searchable_segments();
         let made = made.map_err(|e| Error::during(attempt(), e))?;
         let sources = self.segments()?;
-        let mut is_same = made.len() == sources.len();
-        for (made, source) in made.iter().zip(&sources) {
+        let mut n_docs = 0;
+        let mut is_same = !self.plan.carry.is_copy() || made.len() == sources.len();
+        for (number, made) in made.iter().enumerate() {
             let reader = SegmentReader::open(made).map_err(|e| Error::during(attempt(), e))?;
-            let docs = (source.meta().max_doc(), source.meta().num_docs());
-            is_same &= docs == (reader.max_doc(), reader.num_docs()) && made.id() == source.id();
+            n_docs += u64::from(reader.num_docs());
+            if let (true, Some(source)) = (self.plan.carry.is_copy(), sources.get(number)) {
+                let docs = (source.meta().max_doc(), source.meta().num_docs());
+                is_same &= docs == (reader.max_doc(), reader.num_docs());
+                is_same &= made.id() == source.id();
+            }
         }
+        is_same &= n_docs == self.plan.n_docs();
         match is_same {
             true => Ok(()),
             false => Err(Error::corrupt(
@@ -186,8 +197,12 @@ fn remove_leftovers(target: &dyn Directory) -> tantivy::Result<()> {
 /// Makes the folder an index with documents.
 fn publish(index: &Index, meta: &Value) -> io::Result<()> {
     let directory = index.directory();
+    let files = directory.list_managed_files().into_iter();
+    // What was made for the time being is gone.
+    let mut files: Vec<_> = files
+        .filter(|path| directory.exists(path).unwrap_or(true))
+        .collect();
     // As a list in order, so that two runs make the same files.
-    let mut files: Vec<_> = directory.list_managed_files().into_iter().collect();
     files.sort_unstable();
     let mut list = serde_json::to_vec(&files)?;
     list.push(b'\n');

@@ -7,6 +7,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
 
+use tantivy::DocId;
+
 use super::piece::{Piece, PieceLists};
 use crate::bulk::{ListSource, VisitList};
 
@@ -15,8 +17,21 @@ pub(super) struct PieceMerge<'a> {
     /// In order of their documents.
     pub(super) pieces: &'a [Piece],
     pub(super) max_impact: u8,
+    /// A document of the source and, from there on, the new numbers, ascending; `None` where they
+    /// stay the same.
+    pub(super) new_ids: Option<(DocId, &'a [DocId])>,
     /// Told how many bytes of pieces were merged; an error ends the merge.
     pub(super) progress: &'a mut dyn FnMut(u64) -> io::Result<()>,
+}
+
+impl PieceMerge<'_> {
+    fn renumber(&self, docs: &mut [DocId]) {
+        if let Some((first, new_ids)) = self.new_ids {
+            for doc in docs {
+                *doc = new_ids[(*doc - first) as usize];
+            }
+        }
+    }
 }
 
 /// Told after so many postings.
@@ -57,6 +72,7 @@ impl ListSource for PieceMerge<'_> {
                 }
             }
             sum += impacts.iter().map(|impact| u64::from(*impact)).sum::<u64>();
+            self.renumber(&mut docs);
             visit(term, &docs, &impacts)?;
             unreported += docs.len();
             if unreported >= REPORT_EVERY {

@@ -11,10 +11,13 @@
 //! The source is only read, and not locked; that it stayed the same is checked.
 
 mod assemble;
+mod carry;
 mod merge;
 mod meta;
 mod piece;
 mod plan;
+mod purge;
+mod rewrite;
 mod segment;
 mod unit;
 mod work;
@@ -25,6 +28,7 @@ use tantivy::directory::Directory;
 use tantivy::directory::error::OpenReadError;
 use tantivy::{DocId, Index, Segment, SegmentReader};
 
+use crate::bounds::EXTENSION;
 use crate::{Error, Identity};
 pub use assemble::ReindexReport;
 use piece::plan_path;
@@ -91,6 +95,7 @@ impl Reindexer {
             recipe: String::new(),
             unit_docs: DEFAULT_UNIT_DOCS,
             location: String::new(),
+            mode: ReindexMode::Copy,
         };
         Reindexer {
             source: source.clone(),
@@ -129,11 +134,18 @@ impl Reindexer {
         self
     }
 
+    /// How what the source holds gets into the new index: copied, unless asked otherwise.
+    #[must_use]
+    pub fn mode(mut self, mode: ReindexMode) -> Reindexer {
+        self.settings.mode = mode;
+        self
+    }
+
     /// Writes the plan into the folder of the job, or goes on with the one that is there.
     ///
     /// # Errors
     /// `is_invalid_input` when the index has a field of this name (or, for a replacement, no
-    /// laconic one); `is_mismatch` when the job was begun as something else; `is_corrupt` and
+    /// laconic one), or cannot be carried over in the mode asked for; `is_mismatch` when the job was begun as something else; `is_corrupt` and
     /// Tantivy's for a source that cannot be read.
     pub fn begin(self, directory: impl Into<Box<dyn Directory>>) -> Result<ReindexJob, Error> {
         let directory = directory.into();
@@ -199,6 +211,18 @@ impl ReindexJob {
         &self.source
     }
 
+    /// Extensions of files of other programs' plugins, which a copy takes along as they are: they
+    /// go on to hold what the plugin noted of the documents, and nothing of the new field.
+    ///
+    /// # Errors
+    /// Tantivy's when `meta.json` cannot be read.
+    pub fn copied_plugins(&self) -> Result<Vec<String>, Error> {
+        let metas = self.source.load_metas();
+        let metas = metas.map_err(|e| Error::during("reading the source's meta.json", e))?;
+        let extensions = metas.persisted_custom_extensions.into_iter();
+        Ok(extensions.filter(|ext| ext != EXTENSION).collect())
+    }
+
     fn segments(&self) -> Result<Vec<Segment>, Error> {
         let segments = self.source.searchable_segments();
         segments.map_err(|e| Error::during("reading the source's meta.json", e))
@@ -237,6 +261,26 @@ fn check_readable(source: &Index) -> Result<(), Error> {
         SegmentReader::open(&segment).map_err(|e| Error::during(attempt(), e))?;
     }
     Ok(())
+}
+
+/// How what the source holds gets into the new index.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ReindexMode {
+    /// Byte for byte. Needs nothing stored, no tokenizer, and no plugin; deleted documents stay
+    /// deleted. It can be done with every index that Tantivy opens.
+    #[default]
+    Copy,
+    /// As a copy, but without the deleted documents: segments that have some are written anew
+    /// from their own files. Needs nothing stored; refused where a plugin of another program has
+    /// files.
+    Purge,
+    /// By indexing the stored documents again, deleted ones left out, in segments of about
+    /// `memory_budget` bytes of memory. Refused if a field that is indexed or fast is not stored,
+    /// or its tokenizer or a plugin not registered with the source.
+    Rewrite {
+        /// Bytes of memory at which a new segment ends, with the unit at hand.
+        memory_budget: usize,
+    },
 }
 
 /// What a reindexing job is doing.

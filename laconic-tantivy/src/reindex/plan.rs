@@ -9,10 +9,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tantivy::directory::Directory;
 use tantivy::schema::Schema;
-use tantivy::{DocId, HasLen, Index};
+use tantivy::{DocId, HasLen, Index, Segment};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use crate::{Error, Identity, LaconicField};
+use super::carry::Carry;
+use crate::{Error, Identity, LaconicField, ReindexMode};
 
 /// Version of the plan and of the pieces made for it.
 const VERSION: u32 = 1;
@@ -28,6 +29,8 @@ pub struct ReindexPlan {
     pub(super) replace: bool,
     recipe: String,
     unit_docs: DocId,
+    #[serde(default, skip_serializing_if = "Carry::is_copy")]
+    pub(super) carry: Carry,
     /// Hash of the source's `meta.json` and of the names and sizes of its files.
     fingerprint: String,
     segments: Vec<PlannedSegment>,
@@ -64,6 +67,7 @@ pub(super) struct PlanSettings {
     pub(super) recipe: String,
     pub(super) unit_docs: DocId,
     pub(super) location: String,
+    pub(super) mode: ReindexMode,
 }
 
 impl ReindexPlan {
@@ -82,11 +86,13 @@ impl ReindexPlan {
             replace: settings.replace,
             recipe: settings.recipe,
             unit_docs: settings.unit_docs.max(1),
+            carry: settings.mode.into(),
             fingerprint: fingerprint(source)?,
             segments: segments.collect(),
             location: settings.location,
         };
         plan.check_field(&source.schema())?;
+        plan.check_carry(source)?;
         Ok(plan)
     }
 
@@ -180,6 +186,15 @@ impl ReindexPlan {
             })
     }
 
+    /// The units of one segment, in order.
+    pub(super) fn units_of(&self, segment: &Segment) -> Vec<ReindexUnit> {
+        let id = segment.id().uuid_string();
+        let number = self.segments.iter().position(|planned| planned.id == id);
+        self.units()
+            .filter(|unit| Some(unit.segment) == number)
+            .collect()
+    }
+
     /// What pieces made for this plan carry.
     pub(super) fn hash(&self) -> u128 {
         let located_nowhere = ReindexPlan {
@@ -198,6 +213,7 @@ impl ReindexPlan {
             () if self.tokenizer != asked.tokenizer => "with another model or quantizer",
             () if self.recipe != asked.recipe => "with vectors made in another way",
             () if self.unit_docs != asked.unit_docs => "with units of another size",
+            () if self.carry != asked.carry => "in another mode (copy, purge or rewrite)",
             () => "with other settings",
         };
         Err(Error::mismatch(format!(

@@ -2,14 +2,16 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tantivy::directory::Directory;
 use tantivy::directory::error::OpenReadError;
-use tantivy::index::{IndexMeta, SegmentComponent, SegmentMeta};
-use tantivy::{HasLen, Index, Segment};
+use tantivy::index::{IndexMeta, SegmentComponent, SegmentId, SegmentMeta};
+use tantivy::{DocId, HasLen, Index, Segment};
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::assemble::ReindexReport;
+use super::carry::Carry;
 use super::merge::PieceMerge;
 use super::piece::Piece;
 use super::{ReindexJob, ReindexProgress, ReindexStep, report};
@@ -36,36 +38,53 @@ pub(super) struct Assembly<'a> {
 }
 
 impl Assembly<'_> {
-    /// Writes the next segment.
+    /// Writes the documents of the next segment.
     pub(super) fn segment(
         &mut self,
         source: &Segment,
         pieces: &[Piece],
-    ) -> Result<SegmentMeta, Error> {
+    ) -> Result<Vec<SegmentMeta>, Error> {
         let attempt = || format!("writing segment {}", source.id().short_uuid_string());
         self.check_checksums(source)?;
-        let target = self.target(source.meta());
-        let outcome = self.write(source, &target, pieces);
+        let outcome = self.carry(source, pieces);
         // What the progress callback wished came through Tantivy's errors.
-        match self.stopped.take() {
+        let metas = match self.stopped.take() {
             Some(cancelled) => return Err(cancelled),
             None => outcome.map_err(|e| Error::during(attempt(), e))?,
-        }
-        self.report.segments += 1;
+        };
+        self.report.segments += metas.len() as u64;
         for piece in pieces {
             let counts = piece.counts();
             self.report.documents += counts.documents;
             self.report.empty_documents += counts.empty;
             self.report.postings += counts.postings();
         }
-        let meta = target.meta().clone();
-        meta.untrack_temp_docstore();
-        Ok(meta)
+        for meta in &metas {
+            meta.untrack_temp_docstore();
+        }
+        Ok(metas)
     }
 
-    /// The segment of the same name in the new index.
-    fn target(&self, meta: &SegmentMeta) -> Segment {
-        let target = self.index.new_segment_meta(meta.id(), meta.max_doc());
+    fn carry(&mut self, source: &Segment, pieces: &[Piece]) -> tantivy::Result<Vec<SegmentMeta>> {
+        match self.job.plan.carry {
+            Carry::Purge if source.meta().has_deletes() => {
+                Ok(self.purged(source, pieces)?.into_iter().collect())
+            }
+            Carry::Rewrite { memory_budget } => {
+                let memory_budget = usize::try_from(memory_budget).unwrap_or(usize::MAX);
+                self.rewritten(source, pieces, memory_budget)
+            }
+            Carry::Copy | Carry::Purge => {
+                let target = self.target(source.id(), source.meta());
+                self.write(source, &target, pieces, None)?;
+                Ok(vec![target.meta().clone()])
+            }
+        }
+    }
+
+    /// A segment of the new index with the documents that `meta` has.
+    pub(super) fn target(&self, id: SegmentId, meta: &SegmentMeta) -> Segment {
+        let target = self.index.new_segment_meta(id, meta.max_doc());
         self.index.segment(match meta.delete_opstamp() {
             Some(opstamp) => target.with_delete_meta(meta.num_deleted_docs(), opstamp),
             None => target,
@@ -74,8 +93,7 @@ impl Assembly<'_> {
 
     /// A copy gets a new checksum, which must not make damage look sound.
     fn check_checksums(&self, source: &Segment) -> Result<(), Error> {
-        for component in self.copied(source).into_iter().chain(SPLICED) {
-            let path = source.relative_path(component);
+        for path in files(source, self.metas) {
             let directory = self.job.source.directory();
             let attempt = || format!("reading {} of the source", path.display());
             let exists = directory.exists(&path);
@@ -94,11 +112,13 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    fn write(
+    /// Writes `target`: the files of `source`, and the pieces spliced in.
+    pub(super) fn write(
         &mut self,
         source: &Segment,
         target: &Segment,
         pieces: &[Piece],
+        new_ids: Option<(DocId, &[DocId])>,
     ) -> tantivy::Result<()> {
         let postings: u64 = pieces.iter().map(|piece| piece.counts().postings()).sum();
         let plugin = bounds_plugin(target)?.filter(|_| postings <= MAX_HELD_POSTINGS);
@@ -108,11 +128,12 @@ impl Assembly<'_> {
         let mut lists = PieceMerge {
             pieces,
             max_impact,
+            new_ids,
             progress: &mut |postings| self.advance(postings),
         };
         splice_field(source, target, field, &mut lists, &mut bounds)?;
-        for component in self.copied(source) {
-            let directory = self.job.source.directory();
+        let directory = source.index().directory();
+        for component in copied(source, self.metas) {
             let path = source.relative_path(component.clone());
             // A program's component need not have a file for every segment.
             if directory.exists(&path)? {
@@ -127,33 +148,13 @@ impl Assembly<'_> {
         let bounds = SegmentComponent::Custom(EXTENSION.to_owned());
         for component in SPLICED.into_iter().chain([bounds]) {
             let path = source.relative_path(component);
-            let len = len(self.job.source.directory(), &path)?;
+            let len = len(directory, &path)?;
             self.advance(len)?;
         }
         Ok(())
     }
 
-    /// The files that are copied as they are.
-    fn copied(&self, source: &Segment) -> Vec<SegmentComponent> {
-        let mut components = vec![
-            SegmentComponent::FieldNorms,
-            SegmentComponent::FastFields,
-            SegmentComponent::Store,
-        ];
-        components.extend(
-            source
-                .meta()
-                .has_deletes()
-                .then_some(SegmentComponent::Delete),
-        );
-        // Ours has the new field's bounds, so it is written anew.
-        let extensions = self.metas.persisted_custom_extensions.iter();
-        let foreign = extensions.filter(|extension| *extension != EXTENSION);
-        components.extend(foreign.cloned().map(SegmentComponent::Custom));
-        components
-    }
-
-    fn advance(&mut self, more: u64) -> io::Result<()> {
+    pub(super) fn advance(&mut self, more: u64) -> io::Result<()> {
         self.done += more;
         let state = self.state();
         report(self.progress, state).map_err(|cancelled| {
@@ -170,6 +171,40 @@ impl Assembly<'_> {
             total: self.total,
         }
     }
+}
+
+/// The files that are copied as they are.
+fn copied(source: &Segment, metas: &IndexMeta) -> Vec<SegmentComponent> {
+    let mut components = vec![
+        SegmentComponent::FieldNorms,
+        SegmentComponent::FastFields,
+        SegmentComponent::Store,
+    ];
+    let delete = source
+        .meta()
+        .has_deletes()
+        .then_some(SegmentComponent::Delete);
+    components.extend(delete);
+    // Ours has the new field's bounds, so it is written anew.
+    let extensions = metas.persisted_custom_extensions.iter();
+    let foreign = extensions.filter(|extension| *extension != EXTENSION);
+    components.extend(foreign.cloned().map(SegmentComponent::Custom));
+    components
+}
+
+/// Files of a segment but its bounds, which follow from the others. Some need not exist.
+pub(super) fn files(segment: &Segment, metas: &IndexMeta) -> Vec<PathBuf> {
+    let components = copied(segment, metas).into_iter().chain(SPLICED);
+    components
+        .map(|component| segment.relative_path(component))
+        .collect()
+}
+
+/// The name of a segment made from another, the same whenever it is made.
+pub(super) fn derived_id(id: SegmentId, what: &str) -> SegmentId {
+    let hash = xxh3_128(format!("{} {what}", id.uuid_string()).as_bytes());
+    // Thirty-two hexadecimal digits are such a name.
+    SegmentId::from_uuid_string(&format!("{hash:032x}")).unwrap_or(id)
 }
 
 /// The files that have a section per field.

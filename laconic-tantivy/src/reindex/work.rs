@@ -144,7 +144,8 @@ impl Work<'_> {
         let written = directory
             .atomic_write(&piece_path(unit), &bytes)
             .and_then(|()| directory.sync_directory());
-        written.map_err(|e| Error::during(format!("writing unit {}", unit.number), e))?;
+        let attempt = || format!("writing {} of the job", piece_path(unit).display());
+        written.map_err(|e| Error::during(attempt(), e))?;
         self.report.units += 1;
         self.report.add(counts);
         Ok(())

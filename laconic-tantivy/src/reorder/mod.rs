@@ -22,10 +22,10 @@ use tantivy::{DocId, HasLen, Index, IndexWriter, Segment, SegmentReader};
 use crate::{Error, LaconicField, MIN_MEMORY_BUDGET, register};
 pub(crate) use bisection::{Forward, MIN_DOC_FREQ, bisect};
 use forward::read_forward;
-use inverted::Source;
+pub(crate) use inverted::Source;
 use lists::FieldLists;
-use rows::Rows;
-use segment::{check_components, write_segment};
+pub(crate) use rows::Rows;
+pub(crate) use segment::{check_components, write_segment};
 
 /// A segment of Tantivy has fewer than 2^31 documents.
 const MAX_DOCS: DocId = (1 << 31) - 1;

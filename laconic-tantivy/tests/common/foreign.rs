@@ -1,7 +1,10 @@
 //! [`Foreign`]: an index of a program that knows nothing of us, with every kind of field; and
 //! whether another one holds the same.
 
+#![allow(dead_code, reason = "every test file uses its own part of this module")]
+
 use std::net::Ipv6Addr;
+use std::ops::Range;
 
 use tantivy::collector::{Count, TopDocs};
 use tantivy::directory::{CompositeFile, Directory, RamDirectory};
@@ -106,6 +109,16 @@ impl Foreign {
     }
 
     pub(crate) fn fill(&self, directory: impl Directory) -> Index {
+        self.fill_with(directory, &[0..70, 70..75, 75..180], &[3, 17, 69, 80, 179])
+    }
+
+    /// A commit, and so a segment or more, for each range of numbers.
+    pub(crate) fn fill_with(
+        &self,
+        directory: impl Directory,
+        commits: &[Range<u64>],
+        deleted: &[u64],
+    ) -> Index {
         let settings = IndexSettings {
             docstore_blocksize: 500,
             ..IndexSettings::default()
@@ -113,13 +126,13 @@ impl Foreign {
         let index = Index::create(directory, self.schema(), settings).unwrap();
         Foreign::register_tokenizer(&index);
         let mut writer = plain_writer(&index);
-        for ords in [0..70, 70..75, 75..180] {
-            for ord in ords {
+        for ords in commits {
+            for ord in ords.clone() {
                 writer.add_document(self.document(ord)).unwrap();
             }
             writer.commit().unwrap();
         }
-        for ord in [3, 17, 69, 80, 179] {
+        for ord in deleted {
             writer.delete_term(Term::from_field_text(self.id, &format!("id{ord}")));
         }
         let mut prepared = writer.prepare_commit().unwrap();
@@ -213,9 +226,9 @@ fn sections(segment: &Segment, field: Field) -> Vec<Option<Vec<u8>>> {
 }
 
 /// Every term with its documents, frequencies and positions.
-type Lists = Vec<(Vec<u8>, Vec<(DocId, u32, Vec<u32>)>)>;
+pub(crate) type Lists = Vec<(Vec<u8>, Vec<(DocId, u32, Vec<u32>)>)>;
 
-fn postings(reader: &SegmentReader, field: Field, option: IndexRecordOption) -> Lists {
+pub(crate) fn postings(reader: &SegmentReader, field: Field, option: IndexRecordOption) -> Lists {
     let inverted_index = reader.inverted_index(field).unwrap();
     let mut terms = inverted_index.terms().stream().unwrap();
     let mut lists = Vec::new();
@@ -237,7 +250,7 @@ fn postings(reader: &SegmentReader, field: Field, option: IndexRecordOption) -> 
     lists
 }
 
-fn norms(reader: &SegmentReader, field: Field) -> Vec<u8> {
+pub(crate) fn norms(reader: &SegmentReader, field: Field) -> Vec<u8> {
     let norms = reader.get_fieldnorms_reader(field).unwrap();
     (0..reader.max_doc())
         .map(|doc| norms.fieldnorm_id(doc))
