@@ -21,7 +21,7 @@ fn pairs() -> Vec<Example> {
     let mut pair = |i: usize| Example {
         query: format!("{} {}", word("abcdefghijklm"), word("abcdefghijklm")),
         positive: Passage {
-            title: (i % 3 == 0).then(|| word("nopqrstuvwxyz")),
+            title: i.is_multiple_of(3).then(|| word("nopqrstuvwxyz")),
             body: format!("{} {}", word("nopqrstuvwxyz"), word("nopqrstuvwxyz")),
         },
         ..Example::default()

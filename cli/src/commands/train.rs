@@ -215,10 +215,10 @@ impl Train {
         let model = self.output.join("model");
         if global.json {
             let last = journal.entries().last().map(|entry| entry.figures.clone());
-            return Ok(print_json(&serde_json::json!({
+            return print_json(&serde_json::json!({
                 "model": model.display().to_string(),
                 "last": last,
-            }))?);
+            }));
         }
         if let Some(found) = validation {
             print(format_args!(
@@ -262,9 +262,7 @@ fn begin_again() -> Result<Ending> {
 
 fn read(path: &Path) -> Result<Vec<Example>> {
     let records = collection::examples(LineReader::open(path)?);
-    Ok(records
-        .map(|record| Ok(record?.record.0))
-        .collect::<Result<_>>()?)
+    records.map(|record| Ok(record?.record.0)).collect()
 }
 
 /// A run under way.

@@ -50,7 +50,7 @@ impl PairRecipe {
     /// They depend on the seed, the id and the text, not on other documents.
     pub fn pairs(&self, id: &str, title: Option<&str>, body: &str) -> Vec<Example> {
         let key = xxhash_rust::xxh3::xxh3_64(id.as_bytes());
-        let mut random = Random::keyed(&[self.seed, key, 0x7061_6972_73]);
+        let mut random = Random::keyed(&[self.seed, key, 0x0070_6169_7273]);
         let title = title.filter(|title| !title.trim().is_empty());
         let mut pairs = Vec::new();
         let mut pair = |query: &str, title: Option<&str>, body: String| {

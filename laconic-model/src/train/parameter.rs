@@ -119,17 +119,23 @@ impl Adapter {
 /// well, which takes as long as the input's, and as much memory as the weight.
 struct Frozen(Tensor);
 
-impl Frozen {
-    /// The product's sizes, and the layout of the transposed weight.
-    fn plan(
-        &self,
-        x: &Layout,
-        weight: &Layout,
-    ) -> Result<((usize, usize, usize, usize), Layout, Shape)> {
+/// Of a product: its batch, rows, outputs and inputs, as candle counts them, the layout of the
+/// transposed weight, and the shape of what comes out.
+struct Product {
+    sizes: (usize, usize, usize, usize),
+    weight: Layout,
+    shape: Shape,
+}
+
+impl Product {
+    fn of(x: &Layout, weight: &Layout) -> Result<Self> {
         let (rows, inputs) = x.shape().dims2()?;
         let (outputs, _) = weight.shape().dims2()?;
-        let sizes = (1, rows, outputs, inputs);
-        Ok((sizes, weight.transpose(0, 1)?, Shape::from((rows, outputs))))
+        Ok(Self {
+            sizes: (1, rows, outputs, inputs),
+            weight: weight.transpose(0, 1)?,
+            shape: Shape::from((rows, outputs)),
+        })
     }
 }
 
@@ -140,27 +146,36 @@ impl CustomOp1 for Frozen {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (storage, weight) = self.0.storage_and_layout();
-        let (sizes, weight, shape) = self.plan(layout, weight)?;
+        let product = Product::of(layout, weight)?;
         match &*storage {
-            Storage::Cpu(w) => Ok((x.matmul(w, sizes, layout, &weight)?, shape)),
+            Storage::Cpu(w) => {
+                let y = x.matmul(w, product.sizes, layout, &product.weight)?;
+                Ok((y, product.shape))
+            }
             _ => candle_core::bail!("the weight is on another device than its input"),
         }
     }
 
     fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
         let (storage, weight) = self.0.storage_and_layout();
-        let (sizes, weight, shape) = self.plan(layout, weight)?;
+        let product = Product::of(layout, weight)?;
         match &*storage {
-            Storage::Cuda(w) => Ok((x.matmul(w, sizes, layout, &weight)?, shape)),
+            Storage::Cuda(w) => {
+                let y = x.matmul(w, product.sizes, layout, &product.weight)?;
+                Ok((y, product.shape))
+            }
             _ => candle_core::bail!("the weight is on another device than its input"),
         }
     }
 
     fn metal_fwd(&self, x: &MetalStorage, layout: &Layout) -> Result<(MetalStorage, Shape)> {
         let (storage, weight) = self.0.storage_and_layout();
-        let (sizes, weight, shape) = self.plan(layout, weight)?;
+        let product = Product::of(layout, weight)?;
         match &*storage {
-            Storage::Metal(w) => Ok((x.matmul(w, sizes, layout, &weight)?, shape)),
+            Storage::Metal(w) => {
+                let y = x.matmul(w, product.sizes, layout, &product.weight)?;
+                Ok((y, product.shape))
+            }
             _ => candle_core::bail!("the weight is on another device than its input"),
         }
     }

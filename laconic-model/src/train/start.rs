@@ -21,8 +21,9 @@
 //! that is *L_j* at its own position and, as the cosine of two random vectors seldom exceeds
 //! *β*, less than 0 elsewhere. The last channel is a bias that a network without biases can have.
 //!
-//! The weight log(1 + *L_j*) is `max(0.3, 2 · (idf_j / ln N)^0.7)`, where *idf* is BM25's over the *N*
-//! texts the tokenizer is trained on.
+//! The weight log(1 + *L_j*) is 0.6 + *idf_j* / ln *N*, where *idf* is BM25's over the *N* texts the
+//! tokenizer is trained on. A steeper rise matches words better at once, and is harder to train: the
+//! lengths of embeddings, and with them the steps their directions take, are then far apart.
 
 use std::fs;
 use std::path::Path;
@@ -207,7 +208,7 @@ impl NewModel {
         let mut tensors = Vec::new();
         for (idx, expected) in manifest(config).into_iter().enumerate() {
             let site = u64::try_from(idx).unwrap_or(u64::MAX);
-            let mut random = Random::keyed(&[self.seed, site, 0x7374_6172_74]);
+            let mut random = Random::keyed(&[self.seed, site, 0x0073_7461_7274]);
             let values: Vec<f64> = match (expected.name.as_str(), expected.inputs()) {
                 (EMBEDDING, _) => logits
                     .iter()
@@ -296,8 +297,7 @@ fn own_logits(frequencies: &[usize], n_texts: usize) -> Vec<f64> {
         let idf = (1.0 + (n_texts - frequency + 0.5) / (frequency + 0.5))
             .ln()
             .max(0.0);
-        let weight = 2.0 * (idf / n_texts.ln()).powf(0.7);
-        weight.max(0.3).exp_m1()
+        (0.6 + idf / n_texts.ln()).exp_m1()
     };
     frequencies.iter().map(logit).collect()
 }
