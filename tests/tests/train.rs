@@ -188,6 +188,11 @@ fn what_cannot_be_trained_is_refused_with_a_reason() {
             "--longest-span",
         ),
         (
+            "pairs docs.jsonl --held-out 60 --held-out-to x",
+            2,
+            "--held-out 60",
+        ),
+        (
             "model new docs.jsonl --output x --hidden 31",
             3,
             "hidden_size",

@@ -95,6 +95,14 @@ impl Pairs {
             .copied();
         let is_held = |draw: u64| bound.is_some_and(|bound| draw <= bound);
         let (held, kept): (Vec<_>, Vec<_>) = made.into_iter().partition(|(draw, _)| is_held(*draw));
+        if kept.iter().all(|(_, pairs)| pairs.is_empty()) {
+            let message = format!(
+                "all pairs are held out: --held-out {} leaves none of {} documents to learn from",
+                self.held_out,
+                draws.len()
+            );
+            return Err(UsageError(message).into());
+        }
         let n_kept = write(&self.output, &kept)?;
         let n_held = match &self.held_out_to {
             Some(path) => write(path, &held)?,

@@ -174,15 +174,15 @@ impl Recipe {
     /// rates give every text hundreds of terms that mean nothing, and find less of what was held out.
     fn nano() -> Self {
         Self {
-            steps: 300,
+            steps: 150,
             batch: 64,
             learning_rate: 1e-5,
             embedding_rate: 100.0,
             warmup: 0.1,
             beta2: 0.98,
             epsilon: 3e-4,
-            query_flops: 0.1,
-            document_flops: 0.03,
+            query_flops: 0.3,
+            document_flops: 0.1,
             flops_ramp: 0.02,
             query_length: 48,
             document_length: 128,
@@ -195,7 +195,7 @@ impl Recipe {
 
     fn nano_with_negatives() -> Self {
         Self {
-            steps: 200,
+            steps: 150,
             batch: 16,
             negatives: 3,
             ..Self::nano()
