@@ -176,7 +176,9 @@ fn header_len(name: &str, prefix: [u8; 8], file_len: u64) -> Result<usize, Error
 fn refuse_other_formats(name: &str, prefix: [u8; 8]) -> Result<(), Error> {
     let format = match prefix {
         [b'P', b'K', 3, 4, ..] => "a zip archive, as PyTorch writes for pickles",
-        [0x80, 1..=5, ..] => "a Python pickle",
+        // A header of 384 to 1,408 bytes may have a length that begins like a pickle; but it ends in
+        // zeros, where a pickle has its first instructions.
+        [0x80, 1..=5, _, rest @ ..] if rest != [0; 5] => "a Python pickle",
         [b'G', b'G', b'U', b'F', ..] => "a GGUF file",
         _ => return Ok(()),
     };
@@ -332,6 +334,11 @@ mod tests {
             );
         }
         assert_eq!(header_len("m", 92_u64.to_le_bytes(), 100).unwrap(), 92);
+        // Lengths that begin like a pickle.
+        for len in [0x180_u64, 0x580, 0x00ff_0280] {
+            let found = header_len("m", len.to_le_bytes(), 1 << 40).unwrap();
+            assert_eq!(u64::try_from(found).unwrap(), len);
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ fn demo_indexes_and_searches_scifact_with_the_trained_model() {
     assert!(said.contains("laconic-nano"), "{said}");
     assert!(said.contains("indexed 5183 documents"), "{said}");
     assert!(said.matches("judged relevant").count() >= 6, "{said}");
+    assert_eq!(said.matches("expansions: ").count(), 3, "{said}");
     let bm25 = figure(said, "bm25");
     assert!((bm25 - 0.6619).abs() < 1e-4, "{said}");
     assert!(figure(said, "sparse") >= 0.55, "{said}");

@@ -6,8 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use laconic_fixtures::{nano, scifact};
-use laconic_model::Encoder;
-use laconic_model::WeightFormat;
+use laconic_model::{Encoder, Text, WeightFormat};
 use laconic_tantivy::{Approximation, Identity, ImpactQuantizer};
 
 use super::Global;
@@ -16,7 +15,7 @@ use crate::collection::{DEFAULT_LINE_LIMIT, LineReader};
 use crate::corpus::Corpus;
 use crate::encoding::{self, CachedEncoder};
 use crate::eval::{Metrics, Qrels, evaluate};
-use crate::explain::{Explainer, Shown, Sides, Style, legend};
+use crate::explain::{Explainer, Shown, Sides, Style, legend, readable};
 use crate::hybrid::Hybrid;
 use crate::indexing::{IndexJob, IndexReport, SegmentOptions, VectorSource, open_or_create};
 use crate::retrieval::{Mode, Question, Retriever, read_queries};
@@ -196,6 +195,7 @@ fn print_queries(
             question.id,
             question.text.as_deref().unwrap_or("")
         ))?;
+        print_terms(encoder, question.text.as_deref().unwrap_or(""))?;
         for (name, mode) in MODES {
             print(format_args!("  {name}"))?;
             print_answers(&retriever(corpus, encoder, mode)?, question, qrels)?;
@@ -206,6 +206,24 @@ fn print_queries(
         query: true,
     };
     print(format_args!("\n{}", legend(knows)))?;
+    Ok(())
+}
+
+/// The heaviest terms that the encoder gives a query: its own words, and what it adds to them.
+fn print_terms(encoder: &Encoder, query: &str) -> Result<()> {
+    let own = encoder.token_ids(Text::Query(query))?;
+    let weights = encoder.encode_query(query)?.weights;
+    let (words, expansions): (Vec<_>, Vec<_>) =
+        weights.iter().partition(|(id, _)| own.contains(id));
+    for (name, terms) in [("words", words), ("expansions", expansions)] {
+        let shown = terms.iter().take(8).map(|(id, weight)| {
+            let term = encoder.term(*id).unwrap_or_default();
+            format!("{} {weight:.2}", readable(term))
+        });
+        let shown = shown.collect::<Vec<_>>().join(", ");
+        let shown = if shown.is_empty() { "none" } else { &shown };
+        print(format_args!("  {name}: {shown}"))?;
+    }
     Ok(())
 }
 

@@ -25,6 +25,7 @@ use crate::retrieval::{Mode, Question, Retriever};
 
 pub use bm25::{Bm25Clause, Bm25Match, Bm25Part};
 pub use learned::{LearnedPart, LearnedTerm, Sides, SourceWord};
+pub(crate) use readable::readable;
 pub use render::{Shown, legend};
 pub use snippet::Fragment;
 pub use style::Style;

@@ -7,7 +7,7 @@ const SPACE: char = '▁';
 ///
 /// Such vocabularies write each byte as a character of its own. A term of another kind, or one
 /// that is a part of a character, stays as it is. Control characters are written as escapes.
-pub(super) fn readable(term: &str) -> String {
+pub(crate) fn readable(term: &str) -> String {
     let bytes: Option<Vec<u8>> = term.chars().map(byte).collect();
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
     let text = text.as_deref().unwrap_or(term);
