@@ -285,9 +285,10 @@ impl Job<'_> {
             let Some(report) = trainer.step()? else {
                 return Ok(());
             };
-            self.journal.step(&report, start.elapsed().as_secs_f64())?;
+            let seconds = start.elapsed().as_secs_f64();
+            self.journal.step(&report, seconds)?;
             self.bar.set_position(report.step as u64);
-            self.bar.set_message(summary(&report));
+            self.bar.set_message(summary(&report, seconds));
             if report.step.is_multiple_of(self.train.validate_every) {
                 self.validate(trainer)?;
             }
@@ -329,12 +330,16 @@ impl Job<'_> {
     }
 }
 
-fn summary(report: &StepReport) -> String {
+#[expect(clippy::cast_precision_loss, reason = "printed rounded")]
+fn summary(report: &StepReport, seconds: f64) -> String {
+    let flops = report.query_flops + report.document_flops;
     format!(
-        "loss {:.3}, {:.0} % first, {:.0} and {:.0} terms",
+        "loss {:.3}, FLOPs {flops:.1}, {:.0} % first, {:.0} and {:.0} terms, gradient {:.1}, {:.0} pairs/s",
         report.loss,
         report.accuracy * 100.0,
         report.query_terms,
-        report.document_terms
+        report.document_terms,
+        report.gradient_norm,
+        report.examples as f64 / seconds.max(1e-9)
     )
 }

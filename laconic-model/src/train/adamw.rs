@@ -113,6 +113,7 @@ mod tests {
     fn steps_follow_the_algorithm() {
         let recipe = Recipe {
             weight_decay: 0.1,
+            epsilon: 1e-8,
             ..Recipe::named("nano", 1).unwrap()
         };
         let weight = Var::new(&[[1.0_f32, -2.0]], &Device::Cpu).unwrap();

@@ -396,6 +396,7 @@ mod tests {
     fn the_schedule_rises_falls_and_ends_near_zero() {
         let recipe = Recipe {
             steps: 1000,
+            warmup: 0.05,
             ..Recipe::named("nano", 1).unwrap()
         };
         let rates: Vec<f64> = (0..1000)
