@@ -56,6 +56,11 @@
 //! Products are computed by kernels of our own, chosen by what the processor
 //! has: AVX-512 with VNNI, AVX2 with FMA, or plain loops. `LACONIC_CPU=avx2` or
 //! `scalar` in the environment caps the choice. `laconic bench encode` measures.
+//!
+//! # Training
+//!
+//! With the feature `train` the module `train` fits a checkpoint to pairs of queries and passages, on
+//! candle; `cuda` and `metal` let it use a GPU. Encoding does not need candle.
 
 #![deny(unsafe_code)]
 #![deny(missing_docs)]

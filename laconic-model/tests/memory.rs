@@ -1,7 +1,4 @@
 //! Neither positions × vocabulary nor positions × positions is ever in memory.
-//!
-//! An allocator that counts stands in for reasoning about buffers. One test a
-//! binary, since the count is of the whole process.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,48 +6,14 @@
     clippy::print_stdout,
     reason = "test code"
 )]
-#![allow(unsafe_code, reason = "an allocator cannot be written without")]
 
+#[path = "support/counting.rs"]
+mod counting;
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
+use counting::measure;
 use laconic_model::{Encoder, LoadOptions, Text};
 use support::Checkpoint;
-
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-static LARGEST: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
-        PEAK.fetch_max(live, Relaxed);
-        LARGEST.fetch_max(layout.size(), Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Largest allocation and rise of the peak, in bytes, while `work` ran.
-fn measure(work: impl FnOnce()) -> (usize, usize) {
-    let before = LIVE.load(Relaxed);
-    PEAK.store(before, Relaxed);
-    LARGEST.store(0, Relaxed);
-    work();
-    (LARGEST.load(Relaxed), PEAK.load(Relaxed) - before)
-}
 
 #[test]
 fn logits_and_scores_exist_only_as_tiles() {

@@ -1,41 +1,15 @@
 //! Training's head never holds positions × vocabulary, forward or backward.
-//!
-//! An allocator that counts stands in for reasoning about buffers. One test a binary, since the
-//! count is of the whole process.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code")]
-#![allow(unsafe_code, reason = "an allocator cannot be written without")]
 
+#[path = "support/counting.rs"]
+mod counting;
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
+use counting::measure;
 use laconic_model::LoadOptions;
 use laconic_model::train::{Device, Example, Passage, Recipe, Trainer};
 use support::Checkpoint;
-
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
-        PEAK.fetch_max(live, Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const VOCABULARY: usize = 128_256;
 
@@ -68,10 +42,8 @@ fn peak_of_a_step(model: &std::path::Path, len: usize) -> usize {
     let mut trainer =
         Trainer::load(model, &LoadOptions::new(), recipe, &examples, Device::Cpu).unwrap();
     trainer.step().unwrap();
-    let before = LIVE.load(Relaxed);
-    PEAK.store(before, Relaxed);
-    trainer.step().unwrap();
-    PEAK.load(Relaxed) - before
+    let (_, peak) = measure(|| drop(trainer.step().unwrap()));
+    peak
 }
 
 /// What 460 more tokens in each of 8 passages add to the peak of a step, and the peak with them.
