@@ -54,11 +54,17 @@ fn recipe(steps: usize) -> Recipe {
         steps,
         batch: 50,
         learning_rate: 3e-3,
-        query_length: 16,
-        document_length: 16,
+        query_length: 40,
+        document_length: 40,
         query_flops: 0.0,
         document_flops: 0.0,
         weight_decay: 0.0,
+        embedding_rate: 1.0,
+        norm_rate: 1.0,
+        warmup: 0.05,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        flops_ramp: 0.33,
         ..Recipe::named("nano", 1).unwrap()
     }
 }
@@ -79,20 +85,20 @@ fn start<'a>(model: &Path, recipe: Recipe, examples: &'a [Example]) -> Trainer<'
 #[test]
 fn a_hundred_pairs_are_learnt_by_heart_and_flops_cost_terms() {
     let dir = tempfile::tempdir().unwrap();
-    new_model(dir.path());
+    Checkpoint::new(7).write(dir.path());
     let pairs = pairs();
     let train = |flops: f64| {
         let recipe = Recipe {
             query_flops: flops,
             document_flops: flops,
             learning_rate: 6e-3,
-            ..recipe(250)
+            ..recipe(400)
         };
         let mut trainer = start(dir.path(), recipe, &pairs);
         let before = trainer.validate(&pairs).unwrap();
         assert!(
             before.recall_at_1 < 0.1,
-            "nothing is in common before: {before:?}"
+            "nothing is known before: {before:?}"
         );
         let mut last = None;
         while let Some(report) = trainer.step().unwrap() {
@@ -138,7 +144,7 @@ fn train_in_parts(model: &Path, recipe: &Recipe, stops: &[usize]) -> Vec<u8> {
 #[test]
 fn a_run_in_parts_ends_with_the_bits_of_an_unbroken_one() {
     let dir = tempfile::tempdir().unwrap();
-    new_model(dir.path());
+    Checkpoint::new(7).write(dir.path());
     for lora in [None, lora(2, 0.3)] {
         let recipe = Recipe {
             lora,
@@ -197,12 +203,7 @@ fn the_encoder_makes_of_the_checkpoint_what_was_trained() {
     for lora in [None, lora(4, 0.0)] {
         let (base, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         Checkpoint::new(7).write(base.path());
-        let recipe = Recipe {
-            lora,
-            query_length: 40,
-            document_length: 40,
-            ..recipe(3)
-        };
+        let recipe = Recipe { lora, ..recipe(3) };
         let mut trainer = start(base.path(), recipe, &pairs);
         while trainer.step().unwrap().is_some() {}
         let validated = trainer.validate(&pairs).unwrap();
