@@ -179,7 +179,7 @@ fn what_cannot_be_trained_is_refused_with_a_reason() {
         ),
         (
             "mine --index nowhere --mode bm25 --pairs pairs.jsonl --output t",
-            7,
+            3,
             "nowhere",
         ),
         (
