@@ -193,7 +193,7 @@ fn what_cannot_be_trained_is_refused_with_a_reason() {
             "--held-out 60",
         ),
         (
-            "model new docs.jsonl --output x --hidden 31",
+            "model new docs.jsonl --output x --hidden 31 --quiet",
             3,
             "hidden_size",
         ),
