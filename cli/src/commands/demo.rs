@@ -36,8 +36,9 @@ const SHOWN: [&str; 3] = ["641", "539", "1146"];
 
 const ABOUT: &str = "\
 laconic-nano: 3.5 million weights, trained on these abstracts alone by `laconic train`; it never
-saw the claims or their judgements. It shows how things work: a LACONIC model of a billion weights
-ranks much better.";
+saw the claims or their judgements. It has learnt how much each word counts, and expands
+hardly anything. A LACONIC model of a billion weights adds many terms, and ranks much better.
+";
 
 /// Index and search a real collection (SciFact) by BM25 and by learned-sparse vectors
 ///
