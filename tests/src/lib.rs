@@ -18,6 +18,7 @@
 mod collection;
 mod outcome;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,16 @@ impl Scratch {
     /// Reads a file as text.
     pub fn read(&self, name: impl AsRef<Path>) -> String {
         fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// Every file of an index with its bytes; locks are no part of it.
+    pub fn index_contents(&self, index: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+        let entries = fs::read_dir(self.path(index)).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let files = paths.filter(|path| path.extension().is_none_or(|ext| ext != "lock"));
+        files
+            .map(|path| (path.file_name().unwrap().into(), fs::read(&path).unwrap()))
+            .collect()
     }
 
     /// Writes a tiny checkpoint, which is generated from `seed`.

@@ -3,14 +3,8 @@
 //! What would be lost if this failed: the trust that an index that took days of encoding is whole
 //! whatever happened on the way, and that the old one was never touched. `LACONIC_KILLS` sets the
 //! number of kills.
-#![expect(
-    clippy::unwrap_used,
-    reason = "clippy spares only the test functions themselves"
-)]
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use laconic_tests::{Docs, Hit, Scratch, gzip, scratch};
@@ -47,16 +41,6 @@ fn plain_and_ours() -> Scratch {
     scratch
 }
 
-/// Every file of an index with its bytes; locks are no part of it.
-fn files(scratch: &Scratch, index: &str) -> BTreeMap<PathBuf, Vec<u8>> {
-    let entries = fs::read_dir(scratch.path(index)).unwrap();
-    let paths = entries.map(|entry| entry.unwrap().path());
-    let files = paths.filter(|path| path.extension().is_none_or(|ext| ext != "lock"));
-    files
-        .map(|path| (path.file_name().unwrap().into(), fs::read(&path).unwrap()))
-        .collect()
-}
-
 /// What every query finds, in an order that does not depend on segments.
 fn hits(scratch: &Scratch, index: &str) -> Vec<Hit> {
     let search = format!("search --index {index} --query-vectors queries.jsonl -k 1000");
@@ -78,7 +62,7 @@ fn json(scratch: &Scratch, command: &str) -> Value {
 #[test]
 fn vectors_of_a_file_in_any_order() {
     let scratch = plain_and_ours();
-    let before = files(&scratch, "plain");
+    let before = scratch.index_contents("plain");
     let bm25 = "search --index plain --mode bm25 'common w2' -k 1000 --format trec";
     let bm25 = scratch.laconic(bm25).hits();
     let mut made = Vec::new();
@@ -105,14 +89,14 @@ fn vectors_of_a_file_in_any_order() {
             true
         );
         assert!(!scratch.path(format!("{name}.partial")).exists());
-        made.push(files(&scratch, name));
+        made.push(scratch.index_contents(name));
     }
     assert!(
         made[0] == made[1] && made[0] == made[2],
         "the order of the vectors shows"
     );
     assert!(
-        files(&scratch, "plain") == before,
+        scratch.index_contents("plain") == before,
         "the source was written to"
     );
     let found = hits(&scratch, "a");
@@ -207,14 +191,14 @@ fn planned_worked_and_assembled() {
     );
     assert!(!scratch.path("new").exists());
     json(&scratch, "assemble --job job new");
-    assert!(files(&scratch, "new") == files(&scratch, "whole"));
+    assert!(scratch.index_contents("new") == scratch.index_contents("whole"));
     // The source may be somewhere else on another machine, if it is the same.
     fs::rename(scratch.path("plain"), scratch.path("moved")).unwrap();
     scratch
         .laconic("assemble --job job again")
         .fails(3, &["no index in"]);
     json(&scratch, "assemble --job job again --source moved");
-    assert!(files(&scratch, "again") == files(&scratch, "whole"));
+    assert!(scratch.index_contents("again") == scratch.index_contents("whole"));
     scratch
         .laconic("assemble --job job other --source idx")
         .fails(5, &["source has changed"]);
@@ -351,7 +335,7 @@ fn a_run_killed_while_it_tidied_up_is_done() {
     let scratch = plain_and_ours();
     let reindex = "reindex plain new --vectors vectors.jsonl --resume";
     scratch.laconic(reindex).succeeds();
-    let made = files(&scratch, "new");
+    let made = scratch.index_contents("new");
     scratch.laconic(reindex).fails(2, &["already"]);
     let leftovers: [&[&str]; 3] = [
         &["assembled", "job/plan.json", "job/unit-00000000.piece"],
@@ -364,7 +348,7 @@ fn a_run_killed_while_it_tidied_up_is_done() {
         }
         scratch.laconic(reindex).succeeds();
         assert!(!scratch.path("new.partial").exists(), "{leftover:?}");
-        assert!(files(&scratch, "new") == made);
+        assert!(scratch.index_contents("new") == made);
     }
     // But pieces of a job whose place was taken meanwhile are not thrown away.
     scratch.write("new.partial/job/plan.json", "");
@@ -378,14 +362,14 @@ fn a_killed_run_goes_on_to_the_same_files() {
     let kills = std::env::var("LACONIC_KILLS").ok();
     let kills: u64 = kills.map_or(12, |n| n.parse().expect("LACONIC_KILLS is a number"));
     let scratch = plain_and_ours();
-    let before = files(&scratch, "plain");
+    let before = scratch.index_contents("plain");
     let options = "--vectors reversed.jsonl --unit-docs 16";
     let start = std::time::Instant::now();
     scratch
         .laconic(&format!("reindex plain whole {options}"))
         .succeeds();
     let whole = start.elapsed();
-    let expected = files(&scratch, "whole");
+    let expected = scratch.index_contents("whole");
     let mut rng = StdRng::seed_from_u64(kills);
     let mut done = 0;
     for n in 0.. {
@@ -404,7 +388,7 @@ fn a_killed_run_goes_on_to_the_same_files() {
             done += u64::from(!ended);
             if scratch.path(&target).exists() {
                 // Whatever stands under its name is whole.
-                assert!(files(&scratch, &target) == expected, "{target}");
+                assert!(scratch.index_contents(&target) == expected, "{target}");
             }
             if ended || rng.random_bool(0.2) {
                 break;
@@ -413,11 +397,11 @@ fn a_killed_run_goes_on_to_the_same_files() {
         if !scratch.path(&target).exists() || scratch.path(format!("{target}.partial")).exists() {
             scratch.laconic(&command).succeeds();
         }
-        assert!(files(&scratch, &target) == expected, "{target}");
+        assert!(scratch.index_contents(&target) == expected, "{target}");
         assert!(!scratch.path(format!("{target}.partial")).exists());
     }
     assert!(
-        files(&scratch, "plain") == before,
+        scratch.index_contents("plain") == before,
         "the source was written to"
     );
 }

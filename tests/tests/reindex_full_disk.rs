@@ -9,9 +9,7 @@
     reason = "clippy spares only the test functions themselves"
 )]
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 use laconic_tests::{Docs, Scratch, scratch};
@@ -56,15 +54,6 @@ fn can_mount(scratch: &Scratch) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
 
-fn files(scratch: &Scratch, index: &str) -> BTreeMap<PathBuf, Vec<u8>> {
-    let entries = fs::read_dir(scratch.path(index)).unwrap();
-    let paths = entries.map(|entry| entry.unwrap().path());
-    let files = paths.filter(|path| path.extension().is_none_or(|ext| ext != "lock"));
-    files
-        .map(|path| (path.file_name().unwrap().into(), fs::read(&path).unwrap()))
-        .collect()
-}
-
 #[test]
 fn a_full_disk_is_named_and_gone_on_with() {
     let scratch = scratch!();
@@ -81,7 +70,7 @@ fn a_full_disk_is_named_and_gone_on_with() {
     scratch
         .laconic("reindex shop whole --vectors vectors.jsonl --unit-docs 16")
         .succeeds();
-    let expected = files(&scratch, "whole");
+    let expected = scratch.index_contents("whole");
     let needed: u64 = expected.values().map(|bytes| bytes.len() as u64).sum();
     let (mut broken_at_work, mut broken_at_assembly) = (0, 0);
     // A page at a time is too slow; so are all sizes.
@@ -91,7 +80,7 @@ fn a_full_disk_is_named_and_gone_on_with() {
         let said = scratch.read("said");
         let trace = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{size}: {trace}{said}");
-        assert!(files(&scratch, "result") == expected, "{size}");
+        assert!(scratch.index_contents("result") == expected, "{size}");
         if scratch.read("code").trim() == "0" {
             continue;
         }

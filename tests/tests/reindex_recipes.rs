@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use laconic_tests::{Docs, Scratch, scratch, workspace};
@@ -56,15 +55,6 @@ fn shell(scratch: &Scratch, script: &str) -> Command {
     command
 }
 
-fn files(scratch: &Scratch, index: &str) -> BTreeMap<PathBuf, Vec<u8>> {
-    let entries = fs::read_dir(scratch.path(index)).unwrap();
-    let paths = entries.map(|entry| entry.unwrap().path());
-    let files = paths.filter(|path| path.extension().is_none_or(|ext| ext != "lock"));
-    files
-        .map(|path| (path.file_name().unwrap().into(), fs::read(&path).unwrap()))
-        .collect()
-}
-
 fn example(name: &str) -> String {
     fs::read_to_string(workspace().join("examples").join(name)).unwrap()
 }
@@ -97,7 +87,7 @@ fn a_slurm_array() {
     run_all(start);
     let status = shell(&scratch, &assemble).env("TARGET", "new").status();
     assert!(status.unwrap().success());
-    assert!(files(&scratch, "new") == files(&scratch, "whole"));
+    assert!(scratch.index_contents("new") == scratch.index_contents("whole"));
 }
 
 #[test]
@@ -121,7 +111,7 @@ fn a_kubernetes_indexed_job() {
         command.spawn().unwrap()
     });
     scratch.laconic("assemble --job job new").succeeds();
-    assert!(files(&scratch, "new") == files(&scratch, "whole"));
+    assert!(scratch.index_contents("new") == scratch.index_contents("whole"));
 }
 
 /// The lines below `args: - |`, without their indentation.

@@ -161,6 +161,7 @@ impl Train {
             states: &states,
             journal,
             held_out: held_out.as_deref(),
+            last: None,
             bar,
         };
         job.run(&mut trainer)?;
@@ -271,6 +272,8 @@ struct Job<'a> {
     states: &'a Path,
     journal: Journal,
     held_out: Option<&'a [Example]>,
+    /// The last validation, and the steps done at it.
+    last: Option<(usize, Validation)>,
     bar: ProgressBar,
 }
 
@@ -302,11 +305,12 @@ impl Job<'_> {
     /// Writes the model, and says how well the end finds held-out passages.
     fn end(&mut self, trainer: &Trainer<'_>) -> Result<Option<Validation>> {
         trainer.save_state(self.states)?;
-        let is_validated = trainer.n_done().is_multiple_of(self.train.validate_every);
-        let last = match (is_validated, self.held_out) {
-            (false, Some(_)) => self.validate(trainer)?,
-            (true, Some(held_out)) => Some(trainer.validate(held_out)?),
-            _ => None,
+        let n_done = trainer.n_done();
+        let is_journaled = n_done.is_multiple_of(self.train.validate_every);
+        let last = match (self.last, self.held_out) {
+            (Some((at, found)), _) if at == n_done => Some(found),
+            (_, Some(held_out)) if is_journaled => Some(trainer.validate(held_out)?),
+            _ => self.validate(trainer)?,
         };
         trainer.write_model(&self.train.output.join("model"), self.train.store.format())?;
         self.draw()?;
@@ -320,6 +324,7 @@ impl Job<'_> {
         };
         let found = trainer.validate(held_out)?;
         self.journal.validation(trainer.n_done(), &found)?;
+        self.last = Some((trainer.n_done(), found));
         Ok(Some(found))
     }
 

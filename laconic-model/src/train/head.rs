@@ -8,7 +8,7 @@
 use candle_core::{DType, Device, IndexOp, Result, Storage, Tensor};
 use rayon::prelude::*;
 
-use super::network::Piece;
+use super::network::{Piece, fine};
 use crate::error::Error;
 
 /// Logits of a tile, and elements of the rows gathered for its gradient: 32 MiB of f32.
@@ -100,11 +100,7 @@ fn fold_tile(tile: &Tensor, piece: &Piece) -> Result<(Tensor, Tensor)> {
 /// The same in tensor operations, for any device and type.
 fn reduce_tile(tile: &Tensor, piece: &Piece) -> Result<(Tensor, Tensor)> {
     let width = tile.dim(1)?;
-    let fine = if tile.dtype() == DType::F64 {
-        DType::F64
-    } else {
-        DType::F32
-    };
+    let fine = fine(tile.dtype());
     let tile = tile.to_dtype(fine)?;
     let (mut max, mut rows) = (Vec::new(), Vec::new());
     for (text, len) in piece.lengths.iter().enumerate() {
@@ -233,11 +229,7 @@ fn scatter_tiles(
     let (n_texts, vocab) = grad.dims2()?;
     let width = hidden.dim(1)?;
     let terms = (TILE / (n_texts * width).max(1)).clamp(1, vocab.max(1));
-    let fine = if hidden.dtype() == DType::F64 {
-        DType::F64
-    } else {
-        DType::F32
-    };
+    let fine = fine(hidden.dtype());
     let mut d_hidden = Tensor::zeros(hidden.shape(), fine, hidden.device())?;
     let mut d_weight = Vec::new();
     for start in (0..vocab).step_by(terms) {

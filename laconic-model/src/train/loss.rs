@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Result, Tensor, Var};
 
-use super::trainer::to_f64;
+use super::recipe::to_f64;
 
 /// Weights of the parts of the loss, as they are at one step.
 #[derive(Clone, Copy, Debug)]
@@ -126,7 +126,8 @@ fn flops(weights: &Tensor) -> Result<Tensor> {
     weights.mean(0)?.sqr()?.sum_all()
 }
 
-fn n_terms(weights: &Tensor) -> Result<f64> {
+/// Mean number of terms.
+pub(super) fn n_terms(weights: &Tensor) -> Result<f64> {
     let active = weights.detach().gt(0.0)?.to_dtype(DType::F64)?;
     scalar(&active.sum(D::Minus1)?.mean_all()?)
 }

@@ -7,6 +7,7 @@
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 
 use super::parameter::{Linear, Parameter, Pass};
+use super::recipe::to_f64;
 use crate::config::Config;
 
 /// A score that no softmax gives any weight, finite in bfloat16 as well.
@@ -121,6 +122,14 @@ impl Network {
             x = (x + mlp(layer, &normed, pass)?)?;
         }
         self.rms_norm(&x, &self.norm, pass)
+    }
+
+    /// Winning logits, texts × vocabulary, with those of rows that stand for no term lowered.
+    pub(super) fn without_padding(&self, logits: Tensor) -> Result<Tensor> {
+        match &self.padding {
+            Some(padding) => logits.broadcast_add(padding),
+            None => Ok(logits),
+        }
     }
 
     /// The head's weight, vocabulary × hidden.
@@ -241,14 +250,9 @@ fn softmax(scores: &Tensor) -> Result<Tensor> {
 }
 
 /// The type of sums and exponentials beside matrix products of type `dtype`.
-fn fine(dtype: DType) -> DType {
+pub(super) fn fine(dtype: DType) -> DType {
     match dtype {
         DType::BF16 | DType::F16 => DType::F32,
         other => other,
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "sizes stay far below 2^52")]
-fn to_f64(count: usize) -> f64 {
-    count as f64
 }

@@ -349,8 +349,8 @@ impl Recipe {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "steps stay far below 2^52")]
-fn to_f64(count: usize) -> f64 {
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+pub(super) fn to_f64(count: usize) -> f64 {
     count as f64
 }
 

@@ -38,6 +38,7 @@ use tokenizers::{NormalizerWrapper, Tokenizer};
 
 use super::base::{StoredAs, write_tensors};
 use super::random::Random;
+use super::recipe::to_f64;
 use crate::config::Config;
 use crate::encoder::{CONFIG, TOKENIZER};
 use crate::error::Error;
@@ -300,9 +301,4 @@ fn own_logits(frequencies: &[usize], n_texts: usize) -> Vec<f64> {
         (0.6 + idf / n_texts.ln()).exp_m1()
     };
     frequencies.iter().map(logit).collect()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
-fn to_f64(count: usize) -> f64 {
-    count as f64
 }

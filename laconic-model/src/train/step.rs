@@ -170,11 +170,7 @@ fn forward(
     }
     let logits = Tensor::cat(&logits, 0)?;
     let at = Tensor::from_vec(at, logits.dim(0)?, logits.device())?;
-    let logits = logits.index_select(&at, 0)?;
-    let logits = match &network.padding {
-        Some(padding) => logits.broadcast_add(padding)?,
-        None => logits,
-    };
+    let logits = network.without_padding(logits.index_select(&at, 0)?)?;
     Ok((logits, all))
 }
 

@@ -12,7 +12,7 @@ use super::loss::{LossValue, LossWeights};
 use super::network::Network;
 use super::parameter::Pass;
 use super::random::Random;
-use super::recipe::{Precision, Recipe};
+use super::recipe::{Precision, Recipe, to_f64};
 use super::state::{self, Provenance};
 use super::step::{self, StepPlan};
 use super::validation::{Validation, validate};
@@ -292,9 +292,4 @@ fn check_examples(examples: &[Example], recipe: &Recipe) -> Result<(), Error> {
             recipe.negatives
         ))),
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
-pub(super) fn to_f64(count: usize) -> f64 {
-    count as f64
 }

@@ -1,14 +1,14 @@
 //! How well a network under training finds held-out passages.
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::example::{Example, Tokens};
 use super::head;
-use super::loss::term_weights;
+use super::loss::{n_terms, term_weights};
 use super::network::{Network, Piece};
 use super::parameter::Pass;
+use super::recipe::to_f64;
 use super::step::each;
-use super::trainer::to_f64;
 use crate::error::Error;
 
 /// Means over held-out queries, each with one right passage among those of all of them.
@@ -95,17 +95,9 @@ fn vectors(
         let piece = Piece::new(&ids, device)?;
         let hidden = network.hidden(&piece, pass)?;
         let logits = head::pool(&hidden, &weight, &piece)?.logits;
-        let logits = match &network.padding {
-            Some(padding) => logits.broadcast_add(padding)?,
-            None => logits,
-        };
+        let logits = network.without_padding(logits)?;
         Ok(term_weights(&logits)?.detach())
     })?;
     let none = Tensor::zeros((0, vocab_size), DType::F32, device)?;
     Ok(Tensor::cat(&[vec![none], vectors].concat(), 0)?)
-}
-
-fn n_terms(weights: &Tensor) -> Result<f64, Error> {
-    let active = weights.gt(0.0)?.to_dtype(DType::F64)?.sum(D::Minus1)?;
-    Ok(active.mean_all()?.to_scalar()?)
 }
