@@ -1,7 +1,6 @@
 //! The encoder's speed on random weights: formats and lengths alternate, medians of the rounds.
 
 use std::io;
-use std::time::Instant;
 
 use anyhow::Result;
 use laconic_model::WeightFormat;
@@ -9,6 +8,7 @@ use laconic_model::bench::{RandomModel, Shape, Timings, instructions};
 use laconic_tantivy::ImpactQuantizer;
 use serde::Serialize;
 
+use super::clock::{CpuOf, Seconds, timed};
 use super::machine::Machine;
 use super::real;
 use crate::terminal::print;
@@ -68,6 +68,8 @@ struct Figures {
     tokens: usize,
     texts: usize,
     seconds: f64,
+    /// Of all threads: less than `seconds` where other work held the processor.
+    cpu_seconds: Option<f64>,
     documents_per_second: f64,
     tokens_per_second: f64,
     gflops: f64,
@@ -168,11 +170,12 @@ impl EncoderBench {
         for round in 0..=self.rounds {
             for (idx, model) in models.iter().enumerate() {
                 let mut parts = timings[idx];
-                let start = Instant::now();
-                model.model.encode(&texts, Some(TOP_K), &mut parts)?;
+                let encode = || model.model.encode(&texts, Some(TOP_K), &mut parts);
+                let (encodings, seconds) = timed(CpuOf::Process, encode);
+                encodings?;
                 // The first round warms up.
                 if round > 0 {
-                    times[idx].push(start.elapsed().as_secs_f64());
+                    times[idx].push(seconds);
                     timings[idx] = parts;
                 }
                 tick();
@@ -180,13 +183,19 @@ impl EncoderBench {
         }
         let parts = models.iter().zip(times).zip(timings);
         Ok(parts
-            .map(|((model, mut times), timings)| {
-                self.figures(model, tokens, median(&mut times), timings)
-            })
+            .map(|((model, times), timings)| self.figures(model, tokens, &times, timings))
             .collect())
     }
 
-    fn figures(&self, model: &Model<'_>, tokens: usize, seconds: f64, parts: Timings) -> Figures {
+    fn figures(
+        &self,
+        model: &Model<'_>,
+        tokens: usize,
+        times: &[Seconds],
+        parts: Timings,
+    ) -> Figures {
+        let seconds = median(&mut times.iter().map(|time| time.wall).collect::<Vec<_>>());
+        let cpu: Option<Vec<f64>> = times.iter().map(|time| time.cpu).collect();
         let rate = real(model.model.operations(tokens, self.texts)) / seconds;
         let texts = real(self.texts as u64);
         let total = parts.total.as_secs_f64();
@@ -201,6 +210,7 @@ impl EncoderBench {
             tokens,
             texts: self.texts,
             seconds,
+            cpu_seconds: cpu.map(|mut cpu| median(&mut cpu)),
             documents_per_second: texts / seconds,
             tokens_per_second: texts * real(tokens as u64) / seconds,
             gflops: rate / 1e9,
@@ -333,17 +343,19 @@ impl EncoderReport {
             "peak memory, all formats loaded: {memory} MB\n"
         ))?;
         print(format_args!(
-            "tokens texts weights         ms     docs/s   tokens/s  GFLOP/s  ceiling  linear   \
+            "tokens texts weights         ms     cpu ms     docs/s   tokens/s  GFLOP/s  ceiling  linear   \
              attn   head   rest"
         ))?;
         for row in &self.results {
             print(format_args!(
-                "{:>6} {:>5} {:<7} {:>10.2} {:>10.2} {:>10.1} {:>8.0} {:>7.0}% {:>6.1}% {:>5.1}% \
+                "{:>6} {:>5} {:<7} {:>10.2} {:>10} {:>10.2} {:>10.1} {:>8.0} {:>7.0}% {:>6.1}% {:>5.1}% \
                  {:>5.1}% {:>5.1}%",
                 row.tokens,
                 row.texts,
                 row.weights,
                 row.seconds * 1e3,
+                row.cpu_seconds
+                    .map_or("?".to_owned(), |cpu| format!("{:.2}", cpu * 1e3)),
                 row.documents_per_second,
                 row.tokens_per_second,
                 row.gflops,

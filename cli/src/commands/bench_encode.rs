@@ -14,7 +14,7 @@ use crate::terminal::{Ending, print_json, progress};
 /// Makes up the weights in memory and encodes random token ids: tokenization is not measured, all
 /// else is. Prints times, rates, the share of each part, the rate of the product kernels where
 /// nothing has to be fetched, and the time of reading the weights once, which no query beats.
-/// `LACONIC_CPU=avx2` or `scalar` in the environment caps the instructions used.
+/// `LACONIC_CPU=avx-vnni`, `avx2` or `scalar` in the environment caps the instructions used.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   laconic bench encode                            the 1B shape, one thread, both formats

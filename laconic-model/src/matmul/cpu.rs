@@ -2,21 +2,30 @@
 
 use std::sync::OnceLock;
 
-/// Caps the instructions that kernels use: `scalar`, `avx2` or `avx512`.
+/// Caps the instructions that kernels use: one of [`LEVELS`]' names.
 const VARIABLE: &str = "LACONIC_CPU";
+
+const LEVELS: [(Level, &str); 4] = [
+    (Level::Scalar, "scalar"),
+    (Level::Avx2, "avx2"),
+    (Level::AvxVnni, "avx-vnni"),
+    (Level::Avx512, "avx512"),
+];
 
 /// A set of instructions that this processor has: no value exists for one it lacks, which is what
 /// makes calling the kernels sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cpu(Level);
 
-/// Sets of instructions, each with those before it.
+/// Sets of instructions, the faster behind the slower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
     /// What the compiler makes of plain loops.
     Scalar,
     /// AVX2 and FMA: Intel since 2013, AMD since 2017.
     Avx2,
+    /// VNNI in AVX2's vectors: Intel's without AVX-512 since 2021.
+    AvxVnni,
     /// AVX-512 F, BW, VL and VNNI: Intel servers since 2019, AMD since 2022.
     Avx512,
 }
@@ -35,7 +44,7 @@ impl Cpu {
         static THIS: OnceLock<Cpu> = OnceLock::new();
         *THIS.get_or_init(|| {
             let cap = std::env::var(VARIABLE).ok().and_then(|name| parse(&name));
-            Self(detect().min(cap.unwrap_or(Level::Avx512)))
+            Self(best(cap.unwrap_or(Level::Avx512)))
         })
     }
 
@@ -44,51 +53,68 @@ impl Cpu {
     }
 
     pub(crate) fn name(self) -> &'static str {
-        match self.0 {
-            Level::Scalar => "scalar",
-            Level::Avx2 => "avx2",
-            Level::Avx512 => "avx512",
-        }
+        let mine = LEVELS.into_iter().find(|(level, _)| *level == self.0);
+        mine.map_or("unknown", |(_, name)| name)
     }
 
     /// Every set of instructions that this processor has.
     #[cfg(test)]
     pub(crate) fn available() -> impl Iterator<Item = Self> {
-        let levels = [Level::Scalar, Level::Avx2, Level::Avx512];
-        levels
-            .into_iter()
-            .filter(|level| *level <= detect())
-            .map(Self)
+        let levels = LEVELS.into_iter().map(|(level, _)| level);
+        levels.filter(|level| is_available(*level)).map(Self)
     }
 }
 
+/// The fastest that this processor has, up to `cap`.
+fn best(cap: Level) -> Level {
+    let levels = LEVELS.into_iter().map(|(level, _)| level);
+    let available = levels.filter(|level| *level <= cap && is_available(*level));
+    available.max().unwrap_or(Level::Scalar)
+}
+
 fn parse(name: &str) -> Option<Level> {
-    match name {
-        "scalar" => Some(Level::Scalar),
-        "avx2" => Some(Level::Avx2),
-        "avx512" => Some(Level::Avx512),
-        _ => {
-            log::warn!("{VARIABLE} is {name:?}, not scalar, avx2 or avx512; it is ignored");
-            None
+    let level = LEVELS.into_iter().find(|(_, known)| *known == name);
+    if level.is_none() {
+        let names = LEVELS.map(|(_, name)| name).join(", ");
+        log::warn!("{VARIABLE} is {name:?}, not one of {names}; it is ignored");
+    }
+    level.map(|(level, _)| level)
+}
+
+/// Whether this processor has these instructions. No level implies another: some with AVX-512 have
+/// VNNI in its vectors only.
+#[cfg(target_arch = "x86_64")]
+fn is_available(level: Level) -> bool {
+    let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    match level {
+        Level::Scalar => true,
+        Level::Avx2 => has_avx2,
+        Level::AvxVnni => has_avx2 && is_x86_feature_detected!("avxvnni"),
+        Level::Avx512 => {
+            is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vnni")
         }
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-fn detect() -> Level {
-    let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-    let has_avx512 = is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vnni");
-    match (has_avx2, has_avx512) {
-        (true, true) => Level::Avx512,
-        (true, false) => Level::Avx2,
-        _ => Level::Scalar,
-    }
+#[cfg(not(target_arch = "x86_64"))]
+fn is_available(level: Level) -> bool {
+    level == Level::Scalar
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-fn detect() -> Level {
-    Level::Scalar
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cap_is_kept_and_never_reaches_what_the_processor_lacks() {
+        for (cap, name) in LEVELS {
+            assert_eq!(parse(name), Some(cap));
+            assert!(best(cap) <= cap && is_available(best(cap)));
+        }
+        assert_eq!(best(Level::Scalar), Level::Scalar);
+        assert_eq!(parse("AVX2"), None);
+    }
 }
