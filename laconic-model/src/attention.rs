@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::kernels::softmax;
-use crate::matmul::{Lanes, Matrix, Rows};
+use crate::matmul::{GROUP, Lanes, Matrix, Precision, Rows};
+use crate::softmax::Softmax;
 
 /// Positions whose scores one task holds at a time.
 const TILE: usize = 24;
@@ -17,6 +17,7 @@ pub(crate) struct Heads {
     /// Query heads that share one key head.
     pub(crate) per_kv: usize,
     pub(crate) dim: usize,
+    pub(crate) precision: Precision,
 }
 
 impl Heads {
@@ -59,9 +60,11 @@ struct Task<'a> {
 /// What a task needs room for, used again by the next.
 #[derive(Default)]
 struct Room {
-    sums: Vec<Lanes>,
-    scores: Vec<f32>,
-    mixed: Vec<f32>,
+    /// Groups of positions × rows.
+    scores: Vec<Lanes>,
+    totals: Vec<f32>,
+    /// Groups of channels × rows.
+    mixed: Vec<Lanes>,
 }
 
 /// softmax(q kᵀ / √dim) v for every text and head, every position seeing
@@ -87,8 +90,14 @@ pub(crate) fn attend(
 
 fn pack(heads: &Heads, projections: &Projections<'_>, span: &Range<usize>) -> Vec<KeysValues> {
     let pack = |head| KeysValues {
-        keys: Matrix::pack_rows(&projections.head(1, head, heads.dim).rows(span.clone())),
-        values: Matrix::pack_columns(&projections.head(2, head, heads.dim).rows(span.clone())),
+        keys: Matrix::pack_rows(
+            heads.precision,
+            &projections.head(1, head, heads.dim).rows(span.clone()),
+        ),
+        values: Matrix::pack_columns(
+            heads.precision,
+            &projections.head(2, head, heads.dim).rows(span.clone()),
+        ),
     };
     (0..heads.n_kv).into_par_iter().map(pack).collect()
 }
@@ -125,16 +134,26 @@ fn attend_task(
         let queries = projections
             .head(0, head, heads.dim)
             .rows(task.positions.clone());
-        keys.product_here(&keys.input_here(&queries), &mut room.sums, &mut room.scores);
-        let n = values.inputs();
-        for row in room.scores.chunks_exact_mut(keys.width()) {
-            softmax(&mut row[..n], scale);
-        }
-        let scores = Rows::of(&room.scores, keys.width()).columns(0..n);
-        values.product_here(&values.input_here(&scores), &mut room.sums, &mut room.mixed);
-        let out = task.out.chunks_exact_mut(heads.q_width());
-        for (out, mixed) in out.zip(room.mixed.chunks_exact(values.width())) {
-            out[head * heads.dim..(head + 1) * heads.dim].copy_from_slice(&mixed[..heads.dim]);
+        let n_rows = queries.len();
+        let input = keys.input_here(n_rows, &queries, &mut room.totals);
+        keys.product_here(&input, &mut room.scores);
+        let softmax = Softmax::new(
+            &mut room.scores,
+            n_rows,
+            values.inputs(),
+            heads.precision,
+            scale,
+        );
+        let input = values.input_here(n_rows, &softmax, &mut room.totals);
+        values.product_here(&input, &mut room.mixed);
+        for (row, out) in task.out.chunks_exact_mut(heads.q_width()).enumerate() {
+            let out = &mut out[head * heads.dim..(head + 1) * heads.dim];
+            let share = room.totals[row].recip();
+            for (group, out) in out.chunks_mut(GROUP).enumerate() {
+                for (out, mixed) in out.iter_mut().zip(&room.mixed[group * n_rows + row]) {
+                    *out = mixed * share;
+                }
+            }
         }
     }
 }
@@ -216,6 +235,7 @@ mod tests {
             n_kv: 2,
             per_kv: 3,
             dim: 4,
+            precision: Precision::F32,
         };
         check(
             &heads,
@@ -236,6 +256,7 @@ mod tests {
                 n_kv: 1,
                 per_kv: 1,
                 dim: 2,
+                precision: Precision::F32,
             },
             &[0..3, 3..6],
         );
@@ -247,6 +268,7 @@ mod tests {
             n_kv: 1,
             per_kv: 3,
             dim: 2,
+            precision: Precision::F32,
         };
         let n = 8 * TILE + 5;
         check(&heads, &[0..n, n..n]);

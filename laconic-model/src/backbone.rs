@@ -198,6 +198,7 @@ impl Attention {
     fn new(config: &Config, weights: &mut Weights, path: &str) -> Result<Self, Error> {
         let mut matrix = |part: &str| weights.matrix(&format!("{path}.{part}.weight"));
         let (q, k, v) = (matrix("q_proj")?, matrix("k_proj")?, matrix("v_proj")?);
+        let precision = q.precision();
         Ok(Self {
             starts: [0, q.width(), q.width() + k.width()],
             qkv_proj: Matrix::stack([q, k, v]),
@@ -206,6 +207,7 @@ impl Attention {
                 n_kv: config.n_kv_heads,
                 per_kv: config.n_heads / config.n_kv_heads,
                 dim: config.head_dim,
+                precision,
             },
         })
     }

@@ -83,6 +83,7 @@ mod options;
 mod preset;
 mod rope;
 mod shard;
+mod softmax;
 mod text;
 mod timings;
 mod tokenize;

@@ -98,14 +98,50 @@ impl Int8Panels {
             .zip(scales.par_chunks_mut(n_blocks(inputs)))
             .zip(values.par_chunks(GROUP * inputs))
             .for_each(|((lines, scales), group)| {
+                let group = Rows::of(group, inputs);
                 Cpu::this().vectorized(PackGroup {
                     group,
-                    inputs,
                     lines,
                     scales,
                 });
             });
         Self { lines, scales }
+    }
+
+    /// As [`pack`](Self::pack), on this thread.
+    pub(super) fn push(&mut self, rows: &Rows<'_>) {
+        for start in (0..rows.len()).step_by(GROUP) {
+            let group = rows.rows(start..rows.len().min(start + GROUP));
+            let (lines, scales) = self.grow(rows.width());
+            Cpu::this().vectorized(PackGroup {
+                group,
+                lines,
+                scales,
+            });
+        }
+    }
+
+    /// Appends inputs × outputs weights.
+    pub(super) fn push_transposed(&mut self, rows: &Rows<'_>) {
+        for start in (0..rows.width()).step_by(GROUP) {
+            let columns = rows.columns(start..rows.width().min(start + GROUP));
+            let (lines, scales) = self.grow(rows.len());
+            Cpu::this().vectorized(PackColumns {
+                columns,
+                lines,
+                scales,
+            });
+        }
+    }
+
+    /// Room for one more group.
+    fn grow(&mut self, inputs: usize) -> (&mut [ByteLine], &mut [FloatLine]) {
+        let (n_lines, n_scales) = (self.lines.len(), self.scales.len());
+        self.lines
+            .resize(n_lines + n_steps(inputs), ByteLine([128; GROUP * STEP]));
+        self.scales
+            .resize(n_scales + n_blocks(inputs), FloatLine([0.0; GROUP]));
+        (&mut self.lines[n_lines..], &mut self.scales[n_scales..])
     }
 
     pub(super) fn n_bytes(&self) -> usize {
@@ -147,10 +183,9 @@ fn sum(lines: &[ByteLine]) -> u32 {
     values.fold(0, |sum, value| sum.wrapping_add(u32::from_le_bytes(*value)))
 }
 
-/// Packs the weights of a group's outputs.
+/// Packs the weights of a group's outputs, one row an output.
 struct PackGroup<'a> {
-    group: &'a [f32],
-    inputs: usize,
+    group: Rows<'a>,
     lines: &'a mut [ByteLine],
     scales: &'a mut [FloatLine],
 }
@@ -160,17 +195,53 @@ impl Work for PackGroup<'_> {
 
     #[inline(always)]
     fn run(self) {
-        for (lane, row) in self.group.chunks_exact(self.inputs).enumerate() {
+        for (lane, row) in self.group.iter().enumerate() {
             let blocks = row.chunks(BLOCK).zip(self.lines.chunks_mut(STEPS));
             for ((values, lines), scales) in blocks.zip(self.scales.iter_mut()) {
-                let block = Block::of(values);
-                scales.0[lane] = block.scale;
-                for (line, bytes) in lines.iter_mut().zip(block.steps(values.len())) {
-                    let bytes = bytes.map(|byte| byte ^ 128);
-                    line.0[lane * STEP..(lane + 1) * STEP].copy_from_slice(&bytes);
-                }
+                pack_block(values, lane, lines, scales);
             }
         }
+    }
+}
+
+/// As [`PackGroup`], one column an output.
+struct PackColumns<'a> {
+    columns: Rows<'a>,
+    lines: &'a mut [ByteLine],
+    scales: &'a mut [FloatLine],
+}
+
+impl Work for PackColumns<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let blocks = self.lines.chunks_mut(STEPS).zip(self.scales).enumerate();
+        for (block, (lines, scales)) in blocks {
+            let start = block * BLOCK;
+            let rows = self
+                .columns
+                .rows(start..self.columns.len().min(start + BLOCK));
+            let mut lanes = [[0.0; BLOCK]; GROUP];
+            for (idx, row) in rows.iter().enumerate() {
+                for (lane, value) in lanes.iter_mut().zip(row) {
+                    lane[idx] = *value;
+                }
+            }
+            for (lane, values) in lanes[..rows.width()].iter().enumerate() {
+                pack_block(&values[..rows.len()], lane, lines, scales);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn pack_block(values: &[f32], lane: usize, lines: &mut [ByteLine], scales: &mut FloatLine) {
+    let block = Block::of(values);
+    scales.0[lane] = block.scale;
+    for (line, bytes) in lines.iter_mut().zip(block.steps(values.len())) {
+        let bytes = bytes.map(|byte| byte ^ 128);
+        line.0[lane * STEP..(lane + 1) * STEP].copy_from_slice(&bytes);
     }
 }
 
@@ -245,26 +316,45 @@ impl Work for Quantize<'_> {
 impl Int8TileMut<'_> {
     #[inline(always)]
     fn fill(&mut self, rows: &Rows<'_>) {
-        let height = rows.len();
         for (row, values) in rows.iter().enumerate() {
-            for (block, values) in values.chunks(BLOCK).enumerate() {
-                let quantized = Block::of(values);
-                self.scales[block * height + row] = quantized.scale;
-                self.offsets[block * height + row] = -128 * quantized.sum();
-                let words = &mut self.words[block * STEPS * height + row..];
-                let places = words.iter_mut().step_by(height);
-                for (word, bytes) in places.zip(quantized.steps(values.len())) {
-                    *word = i32::from_le_bytes(bytes);
-                }
+            let (whole, rest) = values.as_chunks::<BLOCK>();
+            for (block, values) in whole.iter().enumerate() {
+                self.put(rows.len(), row, block, values);
+            }
+            if !rest.is_empty() {
+                self.put(rows.len(), row, whole.len(), rest);
             }
         }
     }
+
+    /// Takes a block of a row, of `height` rows; the sum of what was stored.
+    #[inline(always)]
+    pub(super) fn put(&mut self, height: usize, row: usize, block: usize, values: &[f32]) -> f32 {
+        let quantized = Block::of(values);
+        self.scales[block * height + row] = quantized.scale;
+        self.offsets[block * height + row] = -128 * quantized.sum;
+        let words = &mut self.words[block * STEPS * height + row..];
+        let places = words.iter_mut().step_by(height);
+        for (word, bytes) in places.zip(quantized.steps(values.len())) {
+            *word = i32::from_le_bytes(bytes);
+        }
+        quantized.scale * exact(quantized.sum)
+    }
+}
+
+/// Exact: 128 bytes of at most 127 stay below 2²⁴.
+#[inline(always)]
+#[expect(clippy::cast_precision_loss, reason = "see above")]
+fn exact(sum: i32) -> f32 {
+    sum as f32
 }
 
 /// Up to 128 numbers as bytes, zeros behind them.
 struct Block {
     scale: f32,
     bytes: [u8; BLOCK],
+    /// Of the bytes, as signed numbers.
+    sum: i32,
 }
 
 impl Block {
@@ -279,33 +369,31 @@ impl Block {
         // Magnitudes compare as integers, NaN above infinity above all numbers.
         let bits = values.iter().map(|value| value.to_bits() & 0x7fff_ffff);
         let max = f32::from_bits(bits.fold(0, u32::max));
-        if !max.is_finite() {
+        if !max.is_finite() || max < SMALLEST {
             return Self {
-                scale: f32::NAN,
+                scale: if max < SMALLEST { 0.0 } else { f32::NAN },
                 bytes,
+                sum: 0,
             };
         }
-        if max < SMALLEST {
-            return Self { scale: 0.0, bytes };
-        }
         let inverse = 127.0 / max;
+        let mut sum = 0_u32;
         for (byte, value) in bytes.iter_mut().zip(values) {
-            *byte = (value * inverse + ROUND).to_bits().to_le_bytes()[0];
+            let integer = (value * inverse + ROUND)
+                .to_bits()
+                .wrapping_sub(ROUND.to_bits());
+            sum = sum.wrapping_add(integer);
+            *byte = integer.to_le_bytes()[0];
         }
         Self {
             scale: max / 127.0,
             bytes,
+            sum: sum.cast_signed(),
         }
     }
 
-    #[inline(always)]
-    fn sum(&self) -> i32 {
-        let values = self.bytes.iter().map(|byte| i32::from(byte.cast_signed()));
-        values.sum()
-    }
-
-    #[inline(always)]
     /// The bytes of the steps that `len` values make.
+    #[inline(always)]
     fn steps(&self, len: usize) -> impl Iterator<Item = [u8; STEP]> + '_ {
         let (steps, _) = self.bytes.as_chunks::<STEP>();
         steps.iter().take(n_steps(len)).copied()

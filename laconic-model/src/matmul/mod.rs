@@ -11,6 +11,7 @@
 
 mod cpu;
 mod float;
+mod here;
 mod int8;
 #[cfg(not(target_arch = "x86_64"))]
 #[path = "portable.rs"]
@@ -28,6 +29,7 @@ use rayon::prelude::*;
 use crate::options::WeightFormat;
 pub(crate) use cpu::{Cpu, Work};
 use float::{FloatPanels, interleave};
+pub(crate) use here::{CHUNK, Precision, Source};
 use int8::{Int8Input, Int8Panels, Quantize};
 use rows::Output;
 pub(crate) use rows::{Rows, Tiles};
@@ -79,20 +81,6 @@ impl Matrix {
             WeightFormat::Int8 => Panels::Int8(Int8Panels::pack(values, inputs)),
         };
         Self::new(panels, values.len() / inputs, inputs)
-    }
-
-    /// Packs numbers that change from text to text, for one product.
-    pub(crate) fn pack_rows(rows: &Rows<'_>) -> Self {
-        let mut panels = FloatPanels::default();
-        panels.push(rows);
-        Self::new(Panels::F32(panels), rows.len(), rows.width())
-    }
-
-    /// As [`pack_rows`](Self::pack_rows), but one row an input.
-    pub(crate) fn pack_columns(rows: &Rows<'_>) -> Self {
-        let mut panels = FloatPanels::default();
-        panels.push_transposed(rows);
-        Self::new(Panels::F32(panels), rows.width(), rows.len())
     }
 
     fn new(panels: Panels, outputs: usize, inputs: usize) -> Self {
@@ -174,19 +162,6 @@ impl Matrix {
         Input { tiles, data }
     }
 
-    /// As [`input`](Self::input), on this thread, for a matrix of f32.
-    pub(crate) fn input_here(&self, rows: &Rows<'_>) -> Input {
-        let tiles = Tiles::new(rows.len(), self.cpu.max_height());
-        let mut values = vec![0.0; rows.len() * self.inputs];
-        for (idx, part) in self.parts(&mut values, tiles).into_iter().enumerate() {
-            interleave(&rows.rows(tiles.tile(idx)), part);
-        }
-        Input {
-            tiles,
-            data: InputData::F32(values),
-        }
-    }
-
     fn interleaved(&self, rows: &Rows<'_>, tiles: Tiles) -> Vec<f32> {
         let mut values = vec![0.0; rows.len() * self.inputs];
         let parts = self.parts(&mut values, tiles).into_par_iter();
@@ -232,17 +207,6 @@ impl Matrix {
             });
     }
 
-    /// As [`product`](Self::product), on this thread: for small matrices of which there are many.
-    pub(crate) fn product_here(&self, input: &Input, sums: &mut Vec<Lanes>, out: &mut Vec<f32>) {
-        out.resize(input.tiles.n_rows() * self.width(), 0.0);
-        for group in 0..self.n_groups {
-            self.group(input, 0..input.tiles.len(), group, sums);
-            for (row, lanes) in out.chunks_exact_mut(self.width()).zip(sums.iter()) {
-                row[group * GROUP..(group + 1) * GROUP].copy_from_slice(lanes);
-            }
-        }
-    }
-
     /// The product of some tiles with one group, a row of `sums` for each of x.
     pub(crate) fn group(
         &self,
@@ -251,8 +215,12 @@ impl Matrix {
         group: usize,
         sums: &mut Vec<Lanes>,
     ) {
-        let first = input.rows(&tiles).start;
         sums.resize(input.rows(&tiles).len(), [0.0; GROUP]);
+        self.group_into(input, tiles, group, sums);
+    }
+
+    fn group_into(&self, input: &Input, tiles: Range<usize>, group: usize, sums: &mut [Lanes]) {
+        let first = input.rows(&tiles).start;
         let (panels, group) = self.locate(group);
         match (panels, &input.data) {
             (Panels::F32(panels), InputData::F32(x)) => {

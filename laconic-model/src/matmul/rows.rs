@@ -45,6 +45,11 @@ impl<'a> Rows<'a> {
         self.columns.1
     }
 
+    pub(crate) fn row(&self, idx: usize) -> &'a [f32] {
+        let start = idx * self.stride + self.columns.0;
+        &self.values[start..start + self.columns.1]
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &'a [f32]> {
         let (start, width) = self.columns;
         let rows = self.values.chunks_exact(self.stride);
