@@ -9,6 +9,8 @@
 //! A row's result does not depend on the other rows, nor on threads: every sum is taken in the
 //! order of the inputs. Quantized products are moreover the same bits on every processor.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod cpu;
 mod float;
 mod here;
