@@ -3,7 +3,7 @@
 use super::*;
 
 /// Uniform in −1..1, by SplitMix64.
-fn random(seed: u64, len: usize) -> Vec<f32> {
+pub(super) fn random(seed: u64, len: usize) -> Vec<f32> {
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -16,13 +16,13 @@ fn random(seed: u64, len: usize) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-fn on(cpu: Cpu, format: WeightFormat, w: &[f32], inputs: usize) -> Matrix {
+pub(super) fn on(cpu: Cpu, format: WeightFormat, w: &[f32], inputs: usize) -> Matrix {
     let mut matrix = Matrix::pack(format, w, inputs);
     matrix.cpu = cpu;
     matrix
 }
 
-fn product(matrix: &Matrix, x: &[f32]) -> Vec<f32> {
+pub(super) fn product(matrix: &Matrix, x: &[f32]) -> Vec<f32> {
     let mut out = Vec::new();
     matrix.product(&matrix.input(&Rows::of(x, matrix.inputs)), &mut out);
     out
@@ -44,7 +44,7 @@ const SHAPES: [(usize, usize, usize); 12] = [
     (1100, 20, 50),
 ];
 
-fn naive(x: &[f32], w: &[f32], inputs: usize) -> Vec<f64> {
+pub(super) fn naive(x: &[f32], w: &[f32], inputs: usize) -> Vec<f64> {
     let dot = |x: &[f32], w: &[f32]| {
         let products = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w));
         products.sum::<f64>()
@@ -55,7 +55,7 @@ fn naive(x: &[f32], w: &[f32], inputs: usize) -> Vec<f64> {
 }
 
 /// The columns of a product that are outputs.
-fn trimmed(matrix: &Matrix, values: &[f32], outputs: usize) -> Vec<f32> {
+pub(super) fn trimmed(matrix: &Matrix, values: &[f32], outputs: usize) -> Vec<f32> {
     let rows = Rows::of(values, matrix.width()).columns(0..outputs);
     rows.iter().flatten().copied().collect()
 }

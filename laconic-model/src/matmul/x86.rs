@@ -103,7 +103,7 @@ fn float_avx512<const R: usize>(x: &[f32], w: &[FloatLine], out: &mut [Lanes]) {
 }
 
 #[target_feature(enable = "avx512f")]
-fn load_lanes(lanes: &Lanes) -> [__m512; 2] {
+pub(super) fn load_lanes(lanes: &Lanes) -> [__m512; 2] {
     // SAFETY: 32 numbers, read as 16 and 16.
     unsafe {
         [
@@ -114,7 +114,7 @@ fn load_lanes(lanes: &Lanes) -> [__m512; 2] {
 }
 
 #[target_feature(enable = "avx512f")]
-fn store_lanes(sums: [__m512; 2], lanes: &mut Lanes) {
+pub(super) fn store_lanes(sums: [__m512; 2], lanes: &mut Lanes) {
     // SAFETY: 32 numbers, written as 16 and 16.
     unsafe {
         _mm512_storeu_ps(lanes.as_mut_ptr(), sums[0]);
@@ -127,7 +127,7 @@ fn store_lanes(sums: [__m512; 2], lanes: &mut Lanes) {
 /// The intrinsic for it counts as an access to memory, and made the compiler keep the sums of the
 /// loop around it in memory too: three times slower.
 #[inline(always)]
-fn fetch(at: usize) {
+pub(super) fn fetch(at: usize) {
     // SAFETY: a hint, which changes nothing that a program sees and cannot fault.
     unsafe {
         asm!("prefetcht1 [{at}]", at = in(reg) at, options(nomem, nostack, preserves_flags));
@@ -198,14 +198,14 @@ fn float_avx2<const R: usize>(x: &[f32], w: &[FloatLine], out: &mut [Lanes]) {
 }
 
 #[target_feature(enable = "avx2")]
-fn load_quarters(lanes: &Lanes) -> [__m256; 4] {
+pub(super) fn load_quarters(lanes: &Lanes) -> [__m256; 4] {
     let (quarters, _) = lanes.as_chunks::<8>();
     // SAFETY: each quarter is 8 numbers.
     std::array::from_fn(|idx| unsafe { _mm256_loadu_ps(quarters[idx].as_ptr()) })
 }
 
 #[target_feature(enable = "avx2")]
-fn store_quarters(sums: [__m256; 4], lanes: &mut Lanes) {
+pub(super) fn store_quarters(sums: [__m256; 4], lanes: &mut Lanes) {
     for (quarter, sums) in lanes.as_chunks_mut::<8>().0.iter_mut().zip(sums) {
         // SAFETY: each quarter is 8 numbers.
         unsafe { _mm256_storeu_ps(quarter.as_mut_ptr(), sums) };
