@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::folder::Folder;
 use crate::preset::{Preset, SIDE_FILE};
 
-const MAX_SIDE_FILE: u64 = 64 << 10;
+pub(crate) const MAX_SIDE_FILE: u64 = 64 << 10;
 
 const DEFAULT_BATCH_TOKENS: usize = 4096;
 
@@ -49,6 +49,14 @@ pub enum WeightFormat {
 }
 
 impl WeightFormat {
+    /// What it means for a file that holds plain numbers.
+    pub(crate) fn of_safetensors(self) -> Self {
+        match self {
+            Self::Stored => Self::F32,
+            format => format,
+        }
+    }
+
     /// This format, or the one that takes its place for rows of so many inputs.
     pub(crate) fn for_inputs(self, inputs: usize) -> Self {
         let fits = |blocks: BlockFormat| blocks.row_bytes(inputs).is_some();
@@ -124,10 +132,16 @@ impl LoadOptions {
         self.batch_tokens.unwrap_or(DEFAULT_BATCH_TOKENS)
     }
 
-    /// The preset, overridden by the folder's side file, then by the caller.
-    pub(crate) fn resolve_preset(&self, folder: &Folder) -> Result<Preset, Error> {
+    /// The preset, overridden by the folder's side file or what takes its place, then by the
+    /// caller.
+    pub(crate) fn resolve_preset(
+        &self,
+        folder: &Folder,
+        embedded: Option<&str>,
+    ) -> Result<Preset, Error> {
         let mut preset = self.preset.clone();
-        if let Some(bytes) = folder.read(SIDE_FILE, MAX_SIDE_FILE)? {
+        let side_file = folder.read(SIDE_FILE, MAX_SIDE_FILE)?;
+        if let Some(bytes) = side_file.or(embedded.map(|text| text.as_bytes().to_vec())) {
             preset.apply_side_file(&bytes)?;
         }
         for (key, value) in &self.overrides {

@@ -6,7 +6,6 @@
 
 use std::arch::x86_64::*;
 
-use super::block_scalar::exact;
 use super::blockwise::{BlockTile, Layout, Line, STEPS, SUBS, widened};
 use super::kernels::{load_quarters, store_quarters};
 use super::Lanes;
@@ -95,6 +94,7 @@ pub(super) fn k_avx2<const R: usize, const HIGH: usize>(
     let head = if HIGH == 2 { 9 } else { 10 };
     let sub_lines = STEPS + 2 * HIGH;
     let rows = x.scales.as_chunks::<R>().0.iter().zip(x.sums.as_chunks::<R>().0);
+    let rows = rows.zip(x.mins.as_chunks::<R>().0);
     let words = x.words.as_chunks::<R>().0.chunks_exact(STEPS);
     let mut rows = words.zip(rows);
     for chunk in lines.chunks_exact(head + SUBS * sub_lines) {
@@ -102,7 +102,7 @@ pub(super) fn k_avx2<const R: usize, const HIGH: usize>(
         let d = widened(&head[0]);
         let dmin = widened(&head[1]);
         let subs = subs.chunks_exact(sub_lines).enumerate();
-        for ((idx, lines), (words, (x_scales, x_sums))) in subs.zip(&mut rows) {
+        for ((idx, lines), (words, ((x_scales, x_sums), x_mins))) in subs.zip(&mut rows) {
             if HIGH == 2 {
                 for half in 0..2 {
                     let scales = times::<true>(&d, &head[1 + idx], half);
@@ -115,8 +115,8 @@ pub(super) fn k_avx2<const R: usize, const HIGH: usize>(
             let scales = times::<false>(&d, &head[2 + idx / 2], idx % 2);
             add_half::<R, HIGH>(&mut sums, [0; R], lines, 0, words, scales, x_scales);
             let mins = times::<false>(&dmin, &head[6 + idx / 2], idx % 2);
-            for ((sums, x_scale), x_sums) in sums.iter_mut().zip(x_scales).zip(x_sums) {
-                let x = _mm256_set1_ps(x_scale * exact(-(x_sums[0] + x_sums[1])));
+            for (sums, x) in sums.iter_mut().zip(x_mins) {
+                let x = _mm256_set1_ps(*x);
                 for quarter in 0..4 {
                     sums[quarter] = _mm256_fmadd_ps(mins[quarter], x, sums[quarter]);
                 }

@@ -122,10 +122,9 @@ pub(super) fn product(format: BlockFormat, x: &BlockTile<'_>, lines: &[Line], ou
         let sub = Sub::new(format, lines, idx);
         let at = idx * height..(idx + 1) * height;
         let words = &x.words[at.start * STEPS..at.end * STEPS];
-        let rows = out.iter_mut().zip(&x.scales[at.clone()]).zip(&x.sums[at]);
-        for (row, ((out, x_scale), x_sums)) in rows.enumerate() {
+        for (row, (at, out)) in at.zip(out.iter_mut()).enumerate() {
             let words = words[row..].iter().step_by(height).copied();
-            add_product(&sub, words, *x_scale, *x_sums, out);
+            add_product(&sub, words, x, at, out);
         }
     }
 }
@@ -134,11 +133,12 @@ pub(super) fn product(format: BlockFormat, x: &BlockTile<'_>, lines: &[Line], ou
 fn add_product(
     sub: &Sub<'_>,
     words: impl Iterator<Item = i32>,
-    x_scale: f32,
-    x_sums: [i32; 2],
+    x: &BlockTile<'_>,
+    at: usize,
     out: &mut Lanes,
 ) {
-    let mut dots = x_sums.map(|sum| [-i32::from(sub.offset) * sum; GROUP]);
+    let x_scale = x.scales[at];
+    let mut dots = x.sums[at].map(|sum| [-i32::from(sub.offset) * sum; GROUP]);
     for (step, word) in words.enumerate() {
         let x = word.to_le_bytes().map(|byte| i32::from(byte.cast_signed()));
         for (dot, codes) in dots[step * 2 / STEPS].iter_mut().zip(sub.step(step)) {
@@ -155,9 +155,8 @@ fn add_product(
     let dots = std::array::from_fn(|lane| first[lane] + last[lane]);
     scaled(&dots, &sub.scales[0], x_scale, out);
     if sub.format != BlockFormat::Q8_0 {
-        let x = x_scale * exact(-(x_sums[0] + x_sums[1]));
         for (sum, min) in out.iter_mut().zip(sub.mins) {
-            *sum = min.mul_add(x, *sum);
+            *sum = min.mul_add(x.mins[at], *sum);
         }
     }
 }

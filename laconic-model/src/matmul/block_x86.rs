@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::block_avx2::{k_avx2, q8_0_avx2};
-use super::block_scalar::{self, exact};
+use super::block_scalar;
 use super::blockwise::{BlockTile, Layout, Line, STEPS, SUBS};
 use super::cpu::{Cpu, Level};
 use super::kernels::{fetch, store_lanes};
@@ -176,13 +176,14 @@ fn k_avx512<const R: usize, const HIGH: usize>(
     let head = if HIGH == 2 { 9 } else { 10 };
     let sub_lines = STEPS + 2 * HIGH;
     let rows = x.scales.as_chunks::<R>().0.iter().zip(x.sums.as_chunks::<R>().0);
+    let rows = rows.zip(x.mins.as_chunks::<R>().0);
     let words = x.words.as_chunks::<R>().0.chunks_exact(STEPS);
     let mut rows = words.zip(rows);
     for chunk in lines.chunks_exact(head + SUBS * sub_lines) {
         let (head, subs) = chunk.split_at(head);
         let d = widened(&head[0]);
         let subs = subs.chunks_exact(sub_lines).enumerate();
-        for ((idx, lines), (words, (x_scales, x_sums))) in subs.zip(&mut rows) {
+        for ((idx, lines), (words, ((x_scales, x_sums), x_mins))) in subs.zip(&mut rows) {
             let mut dots = [[_mm512_setzero_si512(); 2]; R];
             if HIGH == 2 {
                 dots = x_sums.map(|[first, _]| [_mm512_set1_epi32(-32 * first); 2]);
@@ -203,8 +204,8 @@ fn k_avx512<const R: usize, const HIGH: usize>(
             let scales = times::<false>(d, &head[2 + idx / 2], idx % 2);
             add_scaled(&mut sums, dots, scales, x_scales);
             let mins = times::<false>(widened(&head[1]), &head[6 + idx / 2], idx % 2);
-            for ((sums, x_scale), x_sums) in sums.iter_mut().zip(x_scales).zip(x_sums) {
-                let x = _mm512_set1_ps(x_scale * exact(-(x_sums[0] + x_sums[1])));
+            for (sums, x) in sums.iter_mut().zip(x_mins) {
+                let x = _mm512_set1_ps(*x);
                 for half in 0..2 {
                     sums[half] = _mm512_fmadd_ps(mins[half], x, sums[half]);
                 }

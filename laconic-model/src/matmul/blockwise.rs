@@ -23,6 +23,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::cpu::Work;
+use super::block_scalar::exact;
 use super::{Cpu, FloatLine, GROUP, Lanes, Rows, Tiles, block_scalar};
 use crate::blocks::{BLOCK, BlockFormat, KBlock, SUPERBLOCK};
 use crate::float16::widen_f16;
@@ -317,6 +318,8 @@ pub(super) struct BlockInput {
     scales: Vec<f32>,
     /// Blocks × rows: sums of the bytes of 16 inputs and of the next 16.
     sums: Vec<[i32; 2]>,
+    /// Blocks × rows: what minima are multiplied with, the scale times the sum of all 32, negated.
+    mins: Vec<f32>,
 }
 
 /// One tile of an input.
@@ -324,6 +327,7 @@ pub(super) struct BlockTile<'a> {
     pub(super) words: &'a [i32],
     pub(super) scales: &'a [f32],
     pub(super) sums: &'a [[i32; 2]],
+    pub(super) mins: &'a [f32],
     pub(super) ahead: Ahead,
 }
 
@@ -362,9 +366,10 @@ impl BlockInput {
             words: vec![0; rows.len() * n_steps],
             scales: vec![0.0; rows.len() * n_blocks],
             sums: vec![[0; 2]; rows.len() * n_blocks],
+            mins: vec![0.0; rows.len() * n_blocks],
         };
-        let (mut words, mut scales, mut sums) =
-            (&mut input.words[..], &mut input.scales[..], &mut input.sums[..]);
+        let (mut words, mut scales) = (&mut input.words[..], &mut input.scales[..]);
+        let (mut sums, mut mins) = (&mut input.sums[..], &mut input.mins[..]);
         let mut parts = Vec::new();
         for (idx, height) in tiles.heights().enumerate() {
             parts.push(QuantizeTile {
@@ -372,6 +377,7 @@ impl BlockInput {
                 words: words.split_off_mut(..height * n_steps).unwrap_or_default(),
                 scales: scales.split_off_mut(..height * n_blocks).unwrap_or_default(),
                 sums: sums.split_off_mut(..height * n_blocks).unwrap_or_default(),
+                mins: mins.split_off_mut(..height * n_blocks).unwrap_or_default(),
             });
         }
         parts.into_par_iter().for_each(|tile| cpu.vectorized(tile));
@@ -391,6 +397,7 @@ impl BlockInput {
             words: &self.words[start * steps..end * steps],
             scales: &self.scales[start * blocks..end * blocks],
             sums: &self.sums[start * blocks..end * blocks],
+            mins: &self.mins[start * blocks..end * blocks],
             ahead: Ahead::new(format, idx, tiles.len(), inputs),
         }
     }
@@ -402,6 +409,7 @@ struct QuantizeTile<'a> {
     words: &'a mut [i32],
     scales: &'a mut [f32],
     sums: &'a mut [[i32; 2]],
+    mins: &'a mut [f32],
 }
 
 impl Work for QuantizeTile<'_> {
@@ -416,7 +424,9 @@ impl Work for QuantizeTile<'_> {
                 self.scales[block * height + row] = scale;
                 let (halves, _) = bytes.as_chunks::<{ BLOCK / 2 }>();
                 let sum = |half: &[i8; BLOCK / 2]| half.iter().map(|byte| i32::from(*byte)).sum();
-                self.sums[block * height + row] = [sum(&halves[0]), sum(&halves[1])];
+                let sums = [sum(&halves[0]), sum(&halves[1])];
+                self.sums[block * height + row] = sums;
+                self.mins[block * height + row] = scale * exact(-(sums[0] + sums[1]));
                 let words = self.words[block * STEPS * height + row..].iter_mut();
                 for (word, step) in words.step_by(height).zip(bytes.as_chunks::<STEP>().0) {
                     *word = i32::from_le_bytes(step.map(i8::cast_unsigned));
