@@ -22,9 +22,14 @@ impl Checkpoint {
     /// Opens a GGUF file; or a folder, which may hold one instead of safetensors.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         if is_gguf(path) && path.is_file() {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
             let folder = Folder::open(parent.unwrap_or(Path::new(".")))?;
-            let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+            let name = path
+                .file_name()
+                .unwrap_or(path.as_os_str())
+                .to_string_lossy();
             return Self::with_gguf(folder, open_regular(path)?, &name);
         }
         let folder = Folder::open(path)?;
@@ -61,8 +66,8 @@ impl Checkpoint {
         &self.name
     }
 
-    pub(crate) fn config(&mut self, fingerprint: &mut Fingerprint) -> Result<Config, Error> {
-        match &mut self.gguf {
+    pub(crate) fn config(&self, fingerprint: &mut Fingerprint) -> Result<Config, Error> {
+        match &self.gguf {
             Some(gguf) => gguf.config(),
             None => read_config(&self.folder, fingerprint),
         }
@@ -131,7 +136,8 @@ impl Checkpoint {
 }
 
 fn is_gguf(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(EXTENSION))
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case(EXTENSION))
 }
 
 /// The name of the one GGUF file of a folder without safetensors.

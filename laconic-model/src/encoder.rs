@@ -79,7 +79,7 @@ impl Encoder {
     /// with the others, or holds a weight that is NaN or infinite; if a knob
     /// is unknown or out of range.
     pub fn load(folder: impl AsRef<Path>, options: LoadOptions) -> Result<Self, Error> {
-        let mut checkpoint = Checkpoint::open(folder.as_ref())?;
+        let checkpoint = Checkpoint::open(folder.as_ref())?;
         let mut fingerprint = Fingerprint::new();
         let config = checkpoint.config(&mut fingerprint)?;
         let preset = checkpoint.preset(&options)?;

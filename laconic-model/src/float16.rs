@@ -71,23 +71,40 @@ mod tests {
             let middle = middle as f32;
             values.extend([a, b, middle, middle.next_up(), middle.next_down()]);
         }
-        values.extend([65_519.0, 65_520.0, f32::MAX, f32::MIN, 1e-30, f32::MIN_POSITIVE]);
+        values.extend([
+            65_519.0,
+            65_520.0,
+            f32::MAX,
+            f32::MIN,
+            1e-30,
+            f32::MIN_POSITIVE,
+        ]);
         values
     }
 
     #[test]
     fn rounding_is_that_of_candle() {
         for (dtype, widen, narrow) in [
-            (DType::F16, widen_f16 as fn(u16) -> f32, narrow_f16 as fn(f32) -> u16),
+            (
+                DType::F16,
+                widen_f16 as fn(u16) -> f32,
+                narrow_f16 as fn(f32) -> u16,
+            ),
             (DType::BF16, widen_bf16, narrow_bf16),
         ] {
             let values = values(widen);
             let theirs = Tensor::new(values.as_slice(), &Device::Cpu)
-                .and_then(|tensor| tensor.to_dtype(dtype)?.to_dtype(DType::F32)?.to_vec1::<f32>())
+                .and_then(|tensor| {
+                    tensor
+                        .to_dtype(dtype)?
+                        .to_dtype(DType::F32)?
+                        .to_vec1::<f32>()
+                })
                 .unwrap();
             for (value, theirs) in values.iter().zip(theirs) {
                 let ours = widen(narrow(*value));
-                let is_same = ours.to_bits() == theirs.to_bits() || (ours.is_nan() && theirs.is_nan());
+                let is_same =
+                    ours.to_bits() == theirs.to_bits() || (ours.is_nan() && theirs.is_nan());
                 assert!(is_same, "{dtype:?} {value:e}: {ours:e} is not {theirs:e}");
             }
         }

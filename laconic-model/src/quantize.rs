@@ -35,7 +35,7 @@ pub enum FileFormat {
 
 impl FileFormat {
     /// The type of a matrix: what an encoder would make of it that quantizes on load.
-    fn tensor_type(self, inputs: usize) -> TensorType {
+    pub(crate) fn tensor_type(self, inputs: usize) -> TensorType {
         let format = match self {
             Self::F32 => return TensorType::F32,
             Self::F16 => return TensorType::F16,
@@ -81,7 +81,7 @@ pub fn quantize(
     options: &LoadOptions,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<PathBuf, Error> {
-    let mut checkpoint = Checkpoint::open(source.as_ref())?;
+    let checkpoint = Checkpoint::open(source.as_ref())?;
     let config = checkpoint.config(&mut Fingerprint::new())?;
     let target = target(destination.as_ref(), checkpoint.name(), format)?;
     if let Some(folder) = &target.folder {
@@ -90,11 +90,22 @@ pub fn quantize(
         write_whole(&folder.join(TOKENIZER), |out| out.write_all(&tokenizer))?;
     }
     let kind_of = |tensor: &Expected| {
-        tensor.inputs().map_or(TensorType::F32, |inputs| format.tensor_type(inputs))
+        tensor
+            .inputs()
+            .map_or(TensorType::F32, |inputs| format.tensor_type(inputs))
     };
     let (config_json, knobs) = (checkpoint.config_json()?, checkpoint.knobs()?);
-    let plan = Plan::new(&config, checkpoint.name(), config_json.as_deref(), knobs.as_deref(), kind_of);
-    let total = crate::weights::manifest(&config).iter().map(Expected::n_elements).sum::<usize>();
+    let plan = Plan::new(
+        &config,
+        checkpoint.name(),
+        config_json.as_deref(),
+        knobs.as_deref(),
+        kind_of,
+    );
+    let total = crate::weights::manifest(&config)
+        .iter()
+        .map(Expected::n_elements)
+        .sum::<usize>();
     let mut n_done = 0;
     let path = &target.file;
     let describe = |source| Error::io("writing", path, source);
@@ -121,7 +132,9 @@ struct Target {
 }
 
 fn target(destination: &Path, name: &str, format: FileFormat) -> Result<Target, Error> {
-    let is_file = destination.extension().is_some_and(|end| end.eq_ignore_ascii_case(EXTENSION));
+    let is_file = destination
+        .extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case(EXTENSION));
     if is_file && !destination.is_dir() {
         return Ok(Target {
             file: destination.to_owned(),
@@ -162,15 +175,17 @@ fn check_range(tensor: &Expected, values: &[f32]) -> Result<(), Error> {
     }
 }
 
-fn write_whole(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), Error> {
-    write_file(path, |file| fill(file).map_err(|source| Error::io("writing", path, source)))
+fn write_whole(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> std::io::Result<()>,
+) -> Result<(), Error> {
+    write_file(path, |file| {
+        fill(file).map_err(|source| Error::io("writing", path, source))
+    })
 }
 
 /// Fills a file beside `path`, then gives it that name.
-fn write_file(
-    path: &Path,
-    fill: impl FnOnce(&mut File) -> Result<(), Error>,
-) -> Result<(), Error> {
+fn write_file(path: &Path, fill: impl FnOnce(&mut File) -> Result<(), Error>) -> Result<(), Error> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".part");
     let part = path.with_file_name(name);
@@ -185,7 +200,9 @@ fn write_file(
         return written;
     }
     // The rename lasts once the folder is written; where folders cannot be opened, it lasts anyhow.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     if let Ok(folder) = File::open(folder.unwrap_or(Path::new("."))) {
         let _ = folder.sync_all();
     }

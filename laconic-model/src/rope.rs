@@ -61,12 +61,18 @@ impl RopeTable {
 
 /// One inverse frequency per pair of channels.
 fn frequencies(config: &Config) -> Vec<f32> {
-    let scaled = |(pair, frequency): (usize, f64)| match (&config.rope.scaling, &config.rope.factors) {
-        (Some(scaling), _) => scaling.apply(frequency),
-        (None, Some(factors)) => frequency / f64::from(factors.get(pair).copied().unwrap_or(1.0)),
-        (None, None) => frequency,
-    };
-    unscaled(config).enumerate().map(|pair| narrow(scaled(pair))).collect()
+    let scaled =
+        |(pair, frequency): (usize, f64)| match (&config.rope.scaling, &config.rope.factors) {
+            (Some(scaling), _) => scaling.apply(frequency),
+            (None, Some(factors)) => {
+                frequency / f64::from(factors.get(pair).copied().unwrap_or(1.0))
+            }
+            (None, None) => frequency,
+        };
+    unscaled(config)
+        .enumerate()
+        .map(|pair| narrow(scaled(pair)))
+        .collect()
 }
 
 /// Inverse frequencies before any scaling.

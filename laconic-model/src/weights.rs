@@ -159,7 +159,9 @@ impl Expected {
                 let fitting = format.for_inputs(inputs);
                 if fitting != format {
                     let name = &self.name;
-                    log::info!("{name}: rows of {inputs} do not fit {format:?}, held as {fitting:?}");
+                    log::info!(
+                        "{name}: rows of {inputs} do not fit {format:?}, held as {fitting:?}"
+                    );
                 }
                 Weight::Matrix(Matrix::pack(fitting, &values, inputs))
             }

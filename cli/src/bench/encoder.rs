@@ -286,7 +286,7 @@ fn gap(truth: &TermWeights, ours: &TermWeights) -> [f64; 3] {
     ]
 }
 
-fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -35,7 +35,7 @@ pub(crate) struct Quantize {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(super) enum Format {
     /// 4 bytes a weight: exact
     F32,
     /// 2 bytes a weight, 11 bits of precision
@@ -85,7 +85,11 @@ impl Quantize {
         let path = quantize(&self.source, &self.destination, format, &options, tick)?;
         bar.finish_and_clear();
         let n_bytes = std::fs::metadata(&path)?.len();
-        let size = format_args!("wrote {}, {} MB", path.display(), n_bytes.div_ceil(1_000_000));
+        let size = format_args!(
+            "wrote {}, {} MB",
+            path.display(),
+            n_bytes.div_ceil(1_000_000)
+        );
         note(global.quiet, size);
         Ok(Ending::Done)
     }

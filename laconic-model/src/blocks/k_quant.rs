@@ -86,7 +86,8 @@ impl KBlock {
         let (d, dmin) = (widen_f16(self.d), widen_f16(self.dmin));
         if format == BlockFormat::Q6K {
             let parts = out.as_chunks_mut::<16>().0.iter_mut();
-            for ((out, codes), scale) in parts.zip(self.codes.as_chunks::<16>().0).zip(self.scales) {
+            for ((out, codes), scale) in parts.zip(self.codes.as_chunks::<16>().0).zip(self.scales)
+            {
                 let scale = d * f32::from(scale.cast_signed());
                 for (value, code) in out.iter_mut().zip(codes) {
                     *value = scale * (f32::from(*code) - 32.0);
@@ -233,9 +234,11 @@ impl KBlock {
         for (found, part) in found.iter_mut().zip(parts) {
             *found = symmetric(part);
         }
-        let extreme = found
-            .iter()
-            .fold(0.0_f32, |max, scale| if scale.abs() > max.abs() { *scale } else { max });
+        let extreme =
+            found.iter().fold(
+                0.0_f32,
+                |max, scale| if scale.abs() > max.abs() { *scale } else { max },
+            );
         // −128 is one further than 127.
         block.d = narrow_f16(extreme / -128.0);
         let d = widen_f16(block.d);

@@ -10,7 +10,9 @@ const LANES: usize = 16;
 /// The largest magnitude.
 #[inline(always)]
 pub(super) fn largest(values: &[f32]) -> f32 {
-    values.iter().fold(0.0, |max: f32, value| max.max(value.abs()))
+    values
+        .iter()
+        .fold(0.0, |max: f32, value| max.max(value.abs()))
 }
 
 /// The nearest integer, ties to even, of a number below 2²² in magnitude.
@@ -45,9 +47,10 @@ fn total(mut lanes: [f32; LANES]) -> f32 {
 #[inline(always)]
 pub(super) fn symmetric(values: &[f32; LANES]) -> f32 {
     const HALF: f32 = 32.0;
-    let extreme = values
-        .iter()
-        .fold(0.0_f32, |max, value| if value.abs() > max.abs() { *value } else { max });
+    let extreme = values.iter().fold(
+        0.0_f32,
+        |max, value| if value.abs() > max.abs() { *value } else { max },
+    );
     if extreme.abs() < f32::MIN_POSITIVE * HALF {
         return 0.0;
     }

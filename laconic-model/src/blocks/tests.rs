@@ -27,7 +27,12 @@ fn random_bytes(seed: u64, len: usize) -> Vec<u8> {
 /// Nearly normal: the sum of eight uniform bytes.
 fn normal(seed: u64, len: usize) -> Vec<f32> {
     let bytes = random_bytes(seed, len * 8);
-    let sum = |bytes: &[u8]| bytes.iter().map(|byte| f32::from(*byte) - 127.5).sum::<f32>();
+    let sum = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .map(|byte| f32::from(*byte) - 127.5)
+            .sum::<f32>()
+    };
     bytes.chunks(8).map(|bytes| sum(bytes) / 10_000.0).collect()
 }
 
@@ -56,7 +61,10 @@ fn rmse(a: &[f32], b: &[f32]) -> f64 {
 #[test]
 fn sizes_are_those_of_ggml() {
     for (format, dtype) in FORMATS {
-        assert_eq!((format.inputs(), format.bytes()), (dtype.block_size(), dtype.type_size()));
+        assert_eq!(
+            (format.inputs(), format.bytes()),
+            (dtype.block_size(), dtype.type_size())
+        );
     }
 }
 
@@ -88,7 +96,10 @@ fn errors_are_no_larger_than_candles() {
     shifted.iter_mut().for_each(|x| *x += 0.03);
     let mut outliers = normal(4, 64 * 256);
     outliers.iter_mut().step_by(97).for_each(|x| *x *= 8.0);
-    let uniform: Vec<f32> = random_bytes(5, 64 * 256).iter().map(|b| f32::from(*b) - 100.0).collect();
+    let uniform: Vec<f32> = random_bytes(5, 64 * 256)
+        .iter()
+        .map(|b| f32::from(*b) - 100.0)
+        .collect();
     for values in [normal(6, 64 * 256), shifted, outliers, uniform] {
         for (format, dtype) in FORMATS {
             let ours = rmse(&values, &round_trip(format, &values));
@@ -106,7 +117,11 @@ fn what_a_format_can_hold_comes_back_as_it_was() {
         let again = round_trip(format, &held);
         let size = rmse(&held, &vec![0.0; held.len()]);
         // A block that holds fewer steps than there are may be fitted by another scale.
-        assert!(rmse(&held, &again) < 0.012 * size, "{format:?} {}", rmse(&held, &again) / size);
+        assert!(
+            rmse(&held, &again) < 0.012 * size,
+            "{format:?} {}",
+            rmse(&held, &again) / size
+        );
     }
 }
 
@@ -117,14 +132,22 @@ fn zeros_constants_and_extremes_survive() {
             let values = vec![value; 256];
             for ours in round_trip(format, &values) {
                 // binary16 scales end at 6e-8.
-                assert!((ours - value).abs() <= value.abs() * 0.02 + 1e-5, "{format:?} {value} {ours}");
+                assert!(
+                    (ours - value).abs() <= value.abs() * 0.02 + 1e-5,
+                    "{format:?} {value} {ours}"
+                );
             }
         }
         let mut one = vec![0.0; 256];
         one[77] = -3.0;
         let ours = round_trip(format, &one);
         assert!((ours[77] + 3.0).abs() < 0.05, "{format:?} {}", ours[77]);
-        assert!(ours.iter().enumerate().all(|(idx, x)| idx == 77 || x.abs() < 0.05), "{format:?}");
+        assert!(
+            ours.iter()
+                .enumerate()
+                .all(|(idx, x)| idx == 77 || x.abs() < 0.05),
+            "{format:?}"
+        );
     }
 }
 

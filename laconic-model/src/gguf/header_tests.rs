@@ -16,7 +16,11 @@ struct Draft {
 }
 
 fn text(text: &str) -> Vec<u8> {
-    [&u64::try_from(text.len()).unwrap().to_le_bytes(), text.as_bytes()].concat()
+    [
+        &u64::try_from(text.len()).unwrap().to_le_bytes(),
+        text.as_bytes(),
+    ]
+    .concat()
 }
 
 fn entry(key: &str, kind: u32, value: &[u8]) -> Vec<u8> {
@@ -95,9 +99,18 @@ fn refusal(draft: &Draft) -> String {
 #[test]
 fn a_sound_header_is_read() {
     let gguf = open(&Draft::sound().bytes()).unwrap();
-    assert_eq!(gguf.metadata["general.architecture"], Value::Text("llama".to_owned()));
-    let places = gguf.tensors.iter().map(|info| (&*info.name, &*info.shape, info.offset, info.n_bytes));
-    assert_eq!(places.collect::<Vec<_>>(), [("a", &[3, 2][..], 0, 24), ("b", &[32][..], 32, 34)]);
+    assert_eq!(
+        gguf.metadata["general.architecture"],
+        Value::Text("llama".to_owned())
+    );
+    let places = gguf
+        .tensors
+        .iter()
+        .map(|info| (&*info.name, &*info.shape, info.offset, info.n_bytes));
+    assert_eq!(
+        places.collect::<Vec<_>>(),
+        [("a", &[3, 2][..], 0, 24), ("b", &[32][..], 32, 34)]
+    );
     assert_eq!(gguf.start % 32, 0);
     // Padding behind the last tensor is as good.
     let mut padded = Draft::sound();
@@ -116,14 +129,37 @@ fn every_beginning_of_a_file_is_refused() {
 #[test]
 fn counts_are_bounded_by_what_is_there() {
     for count in [3, 70_000, 1 << 60, u64::MAX] {
-        assert!(open(&Draft { n_tensors: count, ..Draft::sound() }.bytes()).is_err());
-        assert!(open(&Draft { n_entries: count, ..Draft::sound() }.bytes()).is_err());
+        assert!(
+            open(
+                &Draft {
+                    n_tensors: count,
+                    ..Draft::sound()
+                }
+                .bytes()
+            )
+            .is_err()
+        );
+        assert!(
+            open(
+                &Draft {
+                    n_entries: count,
+                    ..Draft::sound()
+                }
+                .bytes()
+            )
+            .is_err()
+        );
     }
     let long = u64::MAX.to_le_bytes();
     // A text, an array of bytes, an array of texts, each as long as can be said.
-    let texts = [8, 9].map(|kind: u32| [&kind.to_le_bytes()[..], &(1_u64 << 60).to_le_bytes()].concat());
-    for (kind, value) in [(8, long.to_vec()), (9, [&0_u32.to_le_bytes()[..], &long].concat()),
-                          (9, texts[0].clone()), (9, texts[1].clone())] {
+    let texts =
+        [8, 9].map(|kind: u32| [&kind.to_le_bytes()[..], &(1_u64 << 60).to_le_bytes()].concat());
+    for (kind, value) in [
+        (8, long.to_vec()),
+        (9, [&0_u32.to_le_bytes()[..], &long].concat()),
+        (9, texts[0].clone()),
+        (9, texts[1].clone()),
+    ] {
         refusal(&Draft::with_entry(&entry("k", kind, &value)));
     }
 }
@@ -142,12 +178,23 @@ fn arrays_do_not_nest_without_end() {
 #[test]
 fn dimensions_are_multiplied_with_care() {
     let big = 1_u64 << 32;
-    for dims in [&[32, big, big][..], &[32, u64::MAX], &[big, big], &[1 << 60], &[32, 0], &[0], &[]] {
+    for dims in [
+        &[32, big, big][..],
+        &[32, u64::MAX],
+        &[big, big],
+        &[1 << 60],
+        &[32, 0],
+        &[0],
+        &[],
+    ] {
         refusal(&Draft::with_tensors(&[info("a", dims, 0, 0)], 64));
     }
     // A product that wraps to the very size there is: 2^62 · 4 bytes · 4 + …
     refusal(&Draft::with_tensors(&[info("a", &[4, 1 << 62], 0, 0)], 0));
-    refusal(&Draft::with_tensors(&[info("a", &[1, 1, 1, 1, 1], 0, 0)], 4));
+    refusal(&Draft::with_tensors(
+        &[info("a", &[1, 1, 1, 1, 1], 0, 0)],
+        4,
+    ));
     let error = refusal(&Draft::with_tensors(&[info("a", &[33], 8, 0)], 68));
     assert!(error.contains("whole blocks"), "{error}");
 }
@@ -194,10 +241,16 @@ fn odd_metadata_are_refused() {
 fn types_and_versions_that_are_not_read_are_named() {
     for (kind, name) in [(2, "Q4_0"), (6, "Q5_0"), (10, "Q2_K"), (99, "99")] {
         let error = refusal(&Draft::with_tensors(&[info("a", &[256], kind, 0)], 256));
-        assert!(error.contains(name) && error.contains("tensor a"), "{error}");
+        assert!(
+            error.contains(name) && error.contains("tensor a"),
+            "{error}"
+        );
     }
     for version in [0, 1, 4, 3_u32.swap_bytes()] {
-        let error = refusal(&Draft { version, ..Draft::sound() });
+        let error = refusal(&Draft {
+            version,
+            ..Draft::sound()
+        });
         assert!(error.contains("version"), "{error}");
     }
     let mut bytes = Draft::sound().bytes();

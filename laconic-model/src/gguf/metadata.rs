@@ -33,7 +33,7 @@ const FIELDS: [(&str, &str); 10] = [
 
 impl Gguf {
     /// The config, with the ranges of `config.json`; `factors` is the tensor of rope frequencies.
-    pub(crate) fn config(&mut self) -> Result<Config, Error> {
+    pub(crate) fn config(&self) -> Result<Config, Error> {
         self.check_kind()?;
         let mut stated = self.parse(&self.stated()?.to_string())?;
         let factors = self.rope_factors(&stated)?;
@@ -101,7 +101,10 @@ impl Gguf {
 
     fn parse(&self, text: &str) -> Result<Config, Error> {
         Config::parse(text.as_bytes()).map_err(|error| {
-            let message = format!("reading {}, its metadata as config.json: {error}", self.name);
+            let message = format!(
+                "reading {}, its metadata as config.json: {error}",
+                self.name
+            );
             let wrapped = match error.is_unsupported() {
                 true => Error::unsupported(message),
                 false => Error::corrupt(message),
@@ -125,7 +128,11 @@ impl Gguf {
         }
         // llama.cpp's own default.
         map.entry("rope_theta").or_insert(json!(10_000.0));
-        let widths = ["attention.key_length", "attention.value_length", "rope.dimension_count"];
+        let widths = [
+            "attention.key_length",
+            "attention.value_length",
+            "rope.dimension_count",
+        ];
         let widths = widths.map(|key| self.metadata.get(&format!("llama.{key}")));
         let mut stated = widths.into_iter().flatten();
         if let Some(first) = stated.next() {
@@ -140,15 +147,17 @@ impl Gguf {
             tensor.shape.first().copied()
         };
         map.insert("vocab_size".to_owned(), json!(shape(EMBEDDING)));
-        map.insert("tie_word_embeddings".to_owned(), json!(shape(LM_HEAD).is_none()));
+        map.insert(
+            "tie_word_embeddings".to_owned(),
+            json!(shape(LM_HEAD).is_none()),
+        );
         Ok(serde_json::Value::Object(map))
     }
 
     /// The tensor of rope frequencies, one for each pair of channels.
-    fn rope_factors(&mut self, config: &Config) -> Result<Option<Vec<f32>>, Error> {
-        let found = self.tensors.iter().position(|tensor| tensor.name == ROPE_FREQS);
-        let Some(idx) = found else { return Ok(None) };
-        let info = &self.tensors[idx];
+    fn rope_factors(&self, config: &Config) -> Result<Option<Vec<f32>>, Error> {
+        let found = self.tensors.iter().find(|tensor| tensor.name == ROPE_FREQS);
+        let Some(info) = found else { return Ok(None) };
         if info.shape != [config.head_dim / 2] || info.kind != super::TensorType::F32 {
             return Err(self.damaged(format!(
                 "{ROPE_FREQS} is {:?} of shape {:?}, expected F32 of {}",
@@ -157,7 +166,7 @@ impl Gguf {
                 config.head_dim / 2
             )));
         }
-        let factors = self.read_floats(idx)?;
+        let factors = self.read_floats(info)?;
         match factors.iter().all(|factor| (1e-3..=1e6).contains(factor)) {
             true => Ok(Some(factors)),
             false => Err(self.damaged(format!("{ROPE_FREQS} has factors beyond 0.001 to 10^6"))),
@@ -222,10 +231,16 @@ pub(super) fn entries(
     add("llama.attention.key_length", count(config.head_dim));
     add("llama.attention.value_length", count(config.head_dim));
     add("llama.rope.dimension_count", count(config.head_dim));
-    add("llama.attention.layer_norm_rms_epsilon", Entry::F32(config.rms_norm_eps));
+    add(
+        "llama.attention.layer_norm_rms_epsilon",
+        Entry::F32(config.rms_norm_eps),
+    );
     add("llama.attention.causal", Entry::Flag(false));
     add("llama.context_length", count(config.max_positions));
-    add("llama.rope.freq_base", Entry::F32(narrow(config.rope.theta)));
+    add(
+        "llama.rope.freq_base",
+        Entry::F32(narrow(config.rope.theta)),
+    );
     for (key, id) in [("bos", config.bos_id), ("eos", config.eos_id)] {
         if let Some(id) = id {
             add(&format!("tokenizer.ggml.{key}_token_id"), Entry::U32(id));
@@ -241,7 +256,10 @@ pub(super) fn entries(
     all
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is the point")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "rounding to f32 is the point"
+)]
 fn narrow(value: f64) -> f32 {
     value as f32
 }

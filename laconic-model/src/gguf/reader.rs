@@ -89,7 +89,8 @@ impl<'a, R: Read> Reader<'a, R> {
         self.n_read += len;
         self.hash.update(&bytes);
         String::from_utf8(bytes).map_err(|source| {
-            self.damaged(format!("{what} is not UTF-8")).with_source(source)
+            self.damaged(format!("{what} is not UTF-8"))
+                .with_source(source)
         })
     }
 
@@ -140,5 +141,7 @@ impl<'a, R: Read> Reader<'a, R> {
 }
 
 pub(super) fn damaged(name: &str, why: impl Display) -> Error {
-    Error::corrupt(format!("reading {name}: {why}; copy the file again from its source"))
+    Error::corrupt(format!(
+        "reading {name}: {why}; copy the file again from its source"
+    ))
 }

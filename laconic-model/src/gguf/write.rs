@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::metadata::{Entry, entries};
 use super::names::{Order, ROPE_FREQS, is_rotated, reorder, to_gguf};
-use super::{TensorType, TYPES};
+use super::{TYPES, TensorType};
 use crate::config::Config;
 use crate::float16::{narrow_bf16, narrow_f16};
 use crate::matmul::{Cpu, Work};
@@ -62,7 +62,10 @@ impl Plan {
         };
         let factors = scaling_factors(config);
         let rope_freqs = factors.map(|factors| {
-            (place(ROPE_FREQS, &[factors.len()], TensorType::F32), factors)
+            (
+                place(ROPE_FREQS, &[factors.len()], TensorType::F32),
+                factors,
+            )
         });
         let mut places = BTreeMap::new();
         let mut largest = TensorType::F32;
@@ -80,7 +83,9 @@ impl Plan {
         header.extend(VERSION.to_le_bytes());
         header.extend(n_tensors.to_le_bytes());
         header.extend((metadata.len() as u64).to_le_bytes());
-        metadata.iter().for_each(|(key, value)| entry(&mut header, key, value));
+        metadata
+            .iter()
+            .for_each(|(key, value)| entry(&mut header, key, value));
         header.extend(infos);
         let padding = padding(header.len() as u64);
         header.extend(padding);
@@ -149,16 +154,27 @@ impl Work for Blocks<'_> {
 
 fn bytes_of(kind: TensorType, values: &[f32]) -> Vec<u8> {
     match kind {
-        TensorType::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        TensorType::F16 => values.iter().flat_map(|x| narrow_f16(*x).to_le_bytes()).collect(),
-        TensorType::Bf16 => values.iter().flat_map(|x| narrow_bf16(*x).to_le_bytes()).collect(),
+        TensorType::F32 => values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect(),
+        TensorType::F16 => values
+            .iter()
+            .flat_map(|x| narrow_f16(*x).to_le_bytes())
+            .collect(),
+        TensorType::Bf16 => values
+            .iter()
+            .flat_map(|x| narrow_bf16(*x).to_le_bytes())
+            .collect(),
         TensorType::Blocks(format) => {
             const CHUNK: usize = 64;
             let mut bytes = vec![0; values.len() / format.inputs() * format.bytes()];
             let chunks = bytes.par_chunks_mut(CHUNK * format.bytes());
-            chunks.zip(values.par_chunks(CHUNK * format.inputs())).for_each(|(bytes, values)| {
-                Cpu::this().vectorized(Blocks(format, values, bytes));
-            });
+            chunks
+                .zip(values.par_chunks(CHUNK * format.inputs()))
+                .for_each(|(bytes, values)| {
+                    Cpu::this().vectorized(Blocks(format, values, bytes));
+                });
             bytes
         }
     }

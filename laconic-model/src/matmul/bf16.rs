@@ -37,14 +37,21 @@ pub(super) struct Bf16Input(Vec<u32>);
 
 #[inline(always)]
 fn pair(values: &[f32]) -> u32 {
-    let at = |idx: usize| values.get(idx).map_or(0, |value| u32::from(narrow_bf16(*value)));
+    let at = |idx: usize| {
+        values
+            .get(idx)
+            .map_or(0, |value| u32::from(narrow_bf16(*value)))
+    };
     at(0) | at(1) << 16
 }
 
 /// The two numbers of a word.
 #[inline(always)]
 fn numbers(word: u32) -> [f32; STEP] {
-    [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)]
+    [
+        f32::from_bits(word << 16),
+        f32::from_bits(word & 0xffff_0000),
+    ]
 }
 
 impl Bf16Panels {
@@ -53,7 +60,9 @@ impl Bf16Panels {
         let n_steps = inputs.div_ceil(STEP);
         let n_groups = values.len().div_ceil(GROUP * inputs);
         let mut lines = vec![PairLine([0; GROUP]); n_groups * n_steps];
-        let groups = lines.par_chunks_mut(n_steps).zip(values.par_chunks(GROUP * inputs));
+        let groups = lines
+            .par_chunks_mut(n_steps)
+            .zip(values.par_chunks(GROUP * inputs));
         groups.for_each(|(lines, group)| {
             for (lane, row) in group.chunks_exact(inputs).enumerate() {
                 for (line, values) in lines.iter_mut().zip(row.chunks(STEP)) {
@@ -73,7 +82,10 @@ impl Bf16Panels {
             let words = lines.iter().flat_map(|line| line.0);
             words.fold(0, |sum: u32, word| sum.wrapping_add(word))
         };
-        let sums = self.lines.par_chunks(1 << 12).map(|lines| u64::from(sum(lines)));
+        let sums = self
+            .lines
+            .par_chunks(1 << 12)
+            .map(|lines| u64::from(sum(lines)));
         sums.reduce(|| 0, u64::wrapping_add)
     }
 
@@ -100,14 +112,23 @@ impl Bf16Input {
         let mut parts = Vec::new();
         for (idx, height) in tiles.heights().enumerate() {
             let words = rest.split_off_mut(..height * n_steps).unwrap_or_default();
-            parts.push(RoundTile { rows: rows.rows(tiles.tile(idx)), words });
+            parts.push(RoundTile {
+                rows: rows.rows(tiles.tile(idx)),
+                words,
+            });
         }
         parts.into_par_iter().for_each(|tile| cpu.vectorized(tile));
         Self(words)
     }
 
     /// A block of lines' share of the rows of a tile.
-    pub(super) fn tile(&self, rows: &Range<usize>, block: usize, n_lines: usize, inputs: usize) -> &[u32] {
+    pub(super) fn tile(
+        &self,
+        rows: &Range<usize>,
+        block: usize,
+        n_lines: usize,
+        inputs: usize,
+    ) -> &[u32] {
         let start = rows.start * inputs.div_ceil(STEP) + block * BLOCK * rows.len();
         &self.0[start..start + n_lines * rows.len()]
     }

@@ -38,7 +38,12 @@ pub(super) fn product(cpu: Cpu, x: &[u32], w: &[PairLine], out: &mut [Lanes]) {
 fn load_pairs(line: &PairLine) -> [__m512i; 2] {
     let line = line.0.as_ptr();
     // SAFETY: 32 words, aligned to 64 bytes, read as 16 and 16.
-    unsafe { [_mm512_load_si512(line.cast()), _mm512_load_si512(line.add(16).cast())] }
+    unsafe {
+        [
+            _mm512_load_si512(line.cast()),
+            _mm512_load_si512(line.add(16).cast()),
+        ]
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bf16")]
@@ -121,8 +126,10 @@ mod tests {
             return;
         }
         let number = |idx: u16| (f32::from(idx) * 0.37).sin();
-        let (x, w): (Vec<f32>, Vec<f32>) =
-            ((0..3 * 130).map(number).collect(), (500..500 + 32 * 130).map(number).collect());
+        let (x, w): (Vec<f32>, Vec<f32>) = (
+            (0..3 * 130).map(number).collect(),
+            (500..500 + 32 * 130).map(number).collect(),
+        );
         let panels = Bf16Panels::pack(&w, 130);
         let input = Bf16Input::new(Cpu::this(), &Rows::of(&x, 130), Tiles::new(3, 3));
         let x = input.tile(&(0..3), 0, 65, 130);

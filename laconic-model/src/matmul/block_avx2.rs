@@ -6,9 +6,9 @@
 
 use std::arch::x86_64::*;
 
+use super::Lanes;
 use super::blockwise::{BlockTile, Layout, Line, STEPS, SUBS, widened};
 use super::kernels::{load_quarters, store_quarters};
-use super::Lanes;
 use crate::blocks::BlockFormat;
 
 /// Numbers or integers of 32 outputs, 8 at a time.
@@ -93,7 +93,12 @@ pub(super) fn k_avx2<const R: usize, const HIGH: usize>(
     let mut sums = [[_mm256_setzero_ps(); 4]; R];
     let head = if HIGH == 2 { 9 } else { 10 };
     let sub_lines = STEPS + 2 * HIGH;
-    let rows = x.scales.as_chunks::<R>().0.iter().zip(x.sums.as_chunks::<R>().0);
+    let rows = x
+        .scales
+        .as_chunks::<R>()
+        .0
+        .iter()
+        .zip(x.sums.as_chunks::<R>().0);
     let rows = rows.zip(x.mins.as_chunks::<R>().0);
     let words = x.words.as_chunks::<R>().0.chunks_exact(STEPS);
     let mut rows = words.zip(rows);

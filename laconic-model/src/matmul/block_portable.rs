@@ -1,9 +1,9 @@
 //! Where there are no kernels for the processor: the scalar ones.
 
+use super::Lanes;
 use super::block_scalar;
 use super::blockwise::{BlockTile, Line};
 use super::cpu::Cpu;
-use super::Lanes;
 use crate::blocks::BlockFormat;
 
 pub(super) fn max_height(_cpu: Cpu) -> usize {

@@ -142,7 +142,11 @@ fn add_product(
     for (step, word) in words.enumerate() {
         let x = word.to_le_bytes().map(|byte| i32::from(byte.cast_signed()));
         for (dot, codes) in dots[step * 2 / STEPS].iter_mut().zip(sub.step(step)) {
-            *dot += codes.iter().zip(x).map(|(code, x)| i32::from(*code) * x).sum::<i32>();
+            *dot += codes
+                .iter()
+                .zip(x)
+                .map(|(code, x)| i32::from(*code) * x)
+                .sum::<i32>();
         }
     }
     let [first, last] = dots;

@@ -5,12 +5,12 @@
 
 use std::arch::x86_64::*;
 
+use super::Lanes;
 use super::block_avx2::{k_avx2, q8_0_avx2};
 use super::block_scalar;
 use super::blockwise::{BlockTile, Layout, Line, STEPS, SUBS};
 use super::cpu::{Cpu, Level};
 use super::kernels::{fetch, store_lanes};
-use super::Lanes;
 use crate::blocks::BlockFormat;
 
 /// Rows of the tallest tile: as many as registers hold the sums of, integers and numbers.
@@ -148,7 +148,12 @@ fn q8_0_avx512<const R: usize>(x: &BlockTile<'_>, lines: &[Line], out: &mut [Lan
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
     let mut ahead = Fetch::new(x, lines);
     let chunk = Layout::of(BlockFormat::Q8_0).chunk;
-    let rows = x.scales.as_chunks::<R>().0.iter().zip(x.sums.as_chunks::<R>().0);
+    let rows = x
+        .scales
+        .as_chunks::<R>()
+        .0
+        .iter()
+        .zip(x.sums.as_chunks::<R>().0);
     let words = x.words.as_chunks::<R>().0.chunks_exact(STEPS);
     for ((lines, words), (x_scales, x_sums)) in lines.chunks_exact(chunk).zip(words).zip(rows) {
         let mut dots = x_sums.map(|[a, b]| [_mm512_set1_epi32(-128 * (a + b)); 2]);
@@ -175,7 +180,12 @@ fn k_avx512<const R: usize, const HIGH: usize>(
     let mut ahead = Fetch::new(x, lines);
     let head = if HIGH == 2 { 9 } else { 10 };
     let sub_lines = STEPS + 2 * HIGH;
-    let rows = x.scales.as_chunks::<R>().0.iter().zip(x.sums.as_chunks::<R>().0);
+    let rows = x
+        .scales
+        .as_chunks::<R>()
+        .0
+        .iter()
+        .zip(x.sums.as_chunks::<R>().0);
     let rows = rows.zip(x.mins.as_chunks::<R>().0);
     let words = x.words.as_chunks::<R>().0.chunks_exact(STEPS);
     let mut rows = words.zip(rows);

@@ -18,12 +18,13 @@
 //!   Q6_K: the same for each half of the steps, steps 0 to 3 in bits 4-5 6-7 0-1 2-3
 //! ```
 
+use std::convert::Infallible;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::cpu::Work;
 use super::block_scalar::exact;
+use super::cpu::Work;
 use super::{Cpu, FloatLine, GROUP, Lanes, Rows, Tiles, block_scalar};
 use crate::blocks::{BLOCK, BlockFormat, KBlock, SUPERBLOCK};
 use crate::float16::widen_f16;
@@ -42,8 +43,14 @@ pub(super) struct Line(pub(super) [u8; 64]);
 /// Weights, group by group, chunk by chunk.
 pub(super) struct BlockPanels {
     format: BlockFormat,
-    lines: Vec<Line>,
+    /// Groups of a part.
+    n_groups: usize,
+    /// A part is a task's share of packing: what it writes, it also allocates.
+    parts: Vec<Vec<Line>>,
 }
+
+/// Groups that are packed together, from numbers.
+const PART_GROUPS: usize = 8;
 
 /// Where things lie in a chunk, in lines.
 #[derive(Clone, Copy)]
@@ -76,39 +83,46 @@ impl BlockPanels {
     /// Quantizes and packs outputs × inputs weights, a row being whole blocks.
     pub(super) fn quantize(format: BlockFormat, values: &[f32], inputs: usize) -> Self {
         let row_bytes = format.row_bytes(inputs).unwrap_or(0);
-        Self::build(format, values.len() / inputs, inputs, |group, lines| {
-            let values = &values[group.start * inputs..group.end * inputs];
-            let mut bytes = vec![0; group.len() * row_bytes];
-            let rows = values.chunks_exact(inputs).zip(bytes.chunks_exact_mut(row_bytes));
-            for (values, bytes) in rows {
+        let outputs = values.len() / inputs;
+        let quantize = |rows: Range<usize>, bytes: &mut Vec<u8>| -> Result<(), Infallible> {
+            bytes.resize(rows.len() * row_bytes, 0);
+            let values = values[rows.start * inputs..rows.end * inputs].chunks_exact(inputs);
+            for (values, bytes) in values.zip(bytes.chunks_exact_mut(row_bytes)) {
                 Cpu::this().vectorized(QuantizeBlocks(format, values, bytes));
             }
-            pack_group(format, &bytes, row_bytes, lines);
-        })
+            Ok(())
+        };
+        let packed = Self::pack(format, [outputs, inputs], PART_GROUPS * GROUP, quantize);
+        packed.unwrap_or_else(|never| match never {})
     }
 
-    /// Packs blocks as they lie in a file, row by row.
-    pub(super) fn pack(format: BlockFormat, bytes: &[u8], inputs: usize) -> Self {
-        let row_bytes = format.row_bytes(inputs).unwrap_or(0).max(1);
-        Self::build(format, bytes.len() / row_bytes, inputs, |group, lines| {
-            let bytes = &bytes[group.start * row_bytes..group.end * row_bytes];
-            pack_group(format, bytes, row_bytes, lines);
-        })
-    }
-
-    fn build(
+    /// Packs outputs × inputs blocks, as `read` gives them for so many rows at a time, a whole
+    /// number of groups.
+    pub(super) fn pack<E: Send>(
         format: BlockFormat,
-        outputs: usize,
-        inputs: usize,
-        pack: impl Fn(Range<usize>, &mut [Line]) + Sync,
-    ) -> Self {
+        [outputs, inputs]: [usize; 2],
+        n_rows: usize,
+        read: impl Fn(Range<usize>, &mut Vec<u8>) -> Result<(), E> + Sync,
+    ) -> Result<Self, E> {
+        debug_assert!(n_rows.is_multiple_of(GROUP));
+        let row_bytes = format.row_bytes(inputs).unwrap_or(0).max(1);
         let n_lines = inputs / format.inputs() * Layout::of(format).chunk;
-        let mut lines = vec![Line([0; 64]); outputs.div_ceil(GROUP) * n_lines];
-        let groups = lines.par_chunks_mut(n_lines.max(1)).enumerate();
-        groups.for_each(|(group, lines)| {
-            pack(group * GROUP..outputs.min((group + 1) * GROUP), lines);
-        });
-        Self { format, lines }
+        let part = |bytes: &mut Vec<u8>, idx: usize| {
+            let rows = idx * n_rows..outputs.min((idx + 1) * n_rows);
+            let mut lines = vec![Line([0; 64]); rows.len().div_ceil(GROUP) * n_lines];
+            read(rows, bytes)?;
+            let groups = bytes.chunks(GROUP * row_bytes);
+            for (bytes, lines) in groups.zip(lines.chunks_exact_mut(n_lines.max(1))) {
+                pack_group(format, bytes, row_bytes, lines);
+            }
+            Ok(lines)
+        };
+        let parts = (0..outputs.div_ceil(n_rows)).into_par_iter();
+        Ok(Self {
+            format,
+            n_groups: n_rows / GROUP,
+            parts: parts.map_init(Vec::new, part).collect::<Result<_, E>>()?,
+        })
     }
 
     pub(super) fn format(&self) -> BlockFormat {
@@ -116,22 +130,28 @@ impl BlockPanels {
     }
 
     pub(super) fn n_bytes(&self) -> usize {
-        size_of_val(self.lines.as_slice())
+        self.parts
+            .iter()
+            .map(|lines| size_of_val(lines.as_slice()))
+            .sum()
     }
 
     pub(super) fn checksum(&self) -> u64 {
         let sum = |lines: &[Line]| {
             let words = lines.iter().flat_map(|line| line.0.as_chunks::<4>().0);
-            words.fold(0, |sum: u32, word| sum.wrapping_add(u32::from_le_bytes(*word)))
+            words.fold(0, |sum: u32, word| {
+                sum.wrapping_add(u32::from_le_bytes(*word))
+            })
         };
-        let sums = self.lines.par_chunks(1 << 13).map(|lines| u64::from(sum(lines)));
+        let sums = self.parts.par_iter().map(|lines| u64::from(sum(lines)));
         sums.reduce(|| 0, u64::wrapping_add)
     }
 
     /// A group's chunks.
     pub(super) fn group(&self, group: usize, inputs: usize) -> &[Line] {
         let n_lines = inputs / self.format.inputs() * Layout::of(self.format).chunk;
-        &self.lines[group * n_lines..(group + 1) * n_lines]
+        let (part, group) = (group / self.n_groups, group % self.n_groups);
+        &self.parts[part][group * n_lines..(group + 1) * n_lines]
     }
 
     /// Writes the inputs of one output as numbers.
@@ -202,7 +222,12 @@ fn pack_group(format: BlockFormat, bytes: &[u8], row_bytes: usize, lines: &mut [
         }
         for lane in 0..GROUP / 2 {
             let pair = [lane, lane + GROUP / 2].map(|lane| block(lane, idx));
-            Cpu::this().vectorized(PackPair { format, pair, lane, lines });
+            Cpu::this().vectorized(PackPair {
+                format,
+                pair,
+                lane,
+                lines,
+            });
         }
     }
 }
@@ -232,7 +257,12 @@ impl Work for PackPair<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let Self { format, pair, lane, lines } = self;
+        let Self {
+            format,
+            pair,
+            lane,
+            lines,
+        } = self;
         let pair = pair.map(|bytes| bytes.map(|bytes| KBlock::read(format, bytes)));
         for (half, block) in pair.iter().enumerate() {
             if let Some(block) = block {
@@ -240,8 +270,10 @@ impl Work for PackPair<'_> {
             }
         }
         let zero = [0; SUPERBLOCK];
-        let codes = pair.each_ref().map(|block| block.as_ref().map_or(&zero, |block| &block.codes));
-        let words = codes.map(|codes| words(codes));
+        let codes = pair
+            .each_ref()
+            .map(|block| block.as_ref().map_or(&zero, |block| &block.codes));
+        let words = codes.map(words);
         let layout = Layout::of(format);
         let subs = lines[layout.head..].chunks_exact_mut(layout.sub);
         for (sub, lines) in subs.enumerate() {
@@ -331,7 +363,8 @@ pub(super) struct BlockTile<'a> {
     pub(super) ahead: Ahead,
 }
 
-/// Which bytes to fetch meanwhile: the next group's, each tile its share, as `int8` has it.
+/// Which bytes to fetch meanwhile: the next group's (or what lies behind a part's last, which does no
+/// harm), each tile its share, as `int8` has it.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Ahead {
     /// Bytes behind the group's first at which this tile's share begins.
@@ -375,7 +408,9 @@ impl BlockInput {
             parts.push(QuantizeTile {
                 rows: rows.rows(tiles.tile(idx)),
                 words: words.split_off_mut(..height * n_steps).unwrap_or_default(),
-                scales: scales.split_off_mut(..height * n_blocks).unwrap_or_default(),
+                scales: scales
+                    .split_off_mut(..height * n_blocks)
+                    .unwrap_or_default(),
                 sums: sums.split_off_mut(..height * n_blocks).unwrap_or_default(),
                 mins: mins.split_off_mut(..height * n_blocks).unwrap_or_default(),
             });

@@ -9,6 +9,9 @@
 //! A row's result does not depend on the other rows, nor on threads: every sum is taken in the
 //! order of the inputs. Quantized products are moreover the same bits on every processor.
 
+mod bf16;
+#[cfg(target_arch = "x86_64")]
+mod bf16_x86;
 #[cfg(target_arch = "x86_64")]
 mod block_avx2;
 #[cfg(not(target_arch = "x86_64"))]
@@ -19,9 +22,6 @@ mod block_kernels;
 mod block_kernels;
 mod block_scalar;
 mod blockwise;
-mod bf16;
-#[cfg(target_arch = "x86_64")]
-mod bf16_x86;
 mod cpu;
 mod float;
 mod int8;
@@ -122,20 +122,21 @@ impl Matrix {
         Self::new(panels, values.len() / inputs, inputs)
     }
 
-    /// Packs rows of whole blocks as they lie in a file.
-    pub(crate) fn pack_blocks(
+    /// Packs outputs × inputs weights in blocks, which `read` gives for so many rows at a time, a
+    /// whole number of groups.
+    pub(crate) fn read_blocks<E: Send>(
         format: BlockFormat,
-        bytes: &[u8],
-        inputs: usize,
+        shape: [usize; 2],
+        n_rows: usize,
         is_weight_only: bool,
-    ) -> Self {
-        let panels = BlockPanels::pack(format, bytes, inputs);
-        let outputs = bytes.len() / format.row_bytes(inputs).unwrap_or(0).max(1);
+        read: impl Fn(Range<usize>, &mut Vec<u8>) -> Result<(), E> + Sync,
+    ) -> Result<Self, E> {
+        let panels = BlockPanels::pack(format, shape, n_rows, read)?;
         let panels = match is_weight_only {
             true => Panels::WeightOnly(panels),
             false => Panels::Blocks(panels),
         };
-        Self::new(panels, outputs, inputs)
+        Ok(Self::new(panels, shape[0], shape[1]))
     }
 
     /// Packs numbers that change from text to text, for one product.
