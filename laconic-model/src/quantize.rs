@@ -59,7 +59,8 @@ impl FileFormat {
 /// one rename when it is whole. Returns its path.
 ///
 /// An encoder of the file computes what one of `source` does that [holds](LoadOptions::weights) its
-/// weights in that format, bit for bit. A matrix whose inputs are no whole number of blocks takes
+/// weights in that format, bit for bit (asked for `Bf16` in the case of bf16, whose numbers are
+/// computed with in f32 otherwise). A matrix whose inputs are no whole number of blocks takes
 /// the next format that fits: Q8_0, then F32. The file carries `config.json` and `laconic.json`;
 /// the tokenizer stays a file of its own, `tokenizer.json`.
 ///

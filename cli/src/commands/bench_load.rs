@@ -66,12 +66,9 @@ impl BenchLoad {
         }
         let megabytes = |bytes: u64| bytes / 1_000_000;
         print(format_args!(
-            "{} MB in the file, {} MB in memory (peak {}), ready in {:.2} s (median of {})",
+            "{} MB in the file, {} MB in memory, ready in {:.2} s (median of {})",
             megabytes(report.file_bytes),
             megabytes(report.weight_bytes),
-            report
-                .peak_memory_bytes
-                .map_or("?".to_owned(), |peak| megabytes(peak).to_string()),
             report.median_seconds,
             report.seconds.len()
         ))?;

@@ -257,11 +257,20 @@ impl Work for PackPair<'_> {
 
     #[inline(always)]
     fn run(self) {
+        match self.format {
+            // A constant each: a loop of its own for each format.
+            BlockFormat::Q4K => self.pack(BlockFormat::Q4K),
+            BlockFormat::Q5K => self.pack(BlockFormat::Q5K),
+            _ => self.pack(BlockFormat::Q6K),
+        }
+    }
+}
+
+impl PackPair<'_> {
+    #[inline(always)]
+    fn pack(self, format: BlockFormat) {
         let Self {
-            format,
-            pair,
-            lane,
-            lines,
+            pair, lane, lines, ..
         } = self;
         let pair = pair.map(|bytes| bytes.map(|bytes| KBlock::read(format, bytes)));
         for (half, block) in pair.iter().enumerate() {
