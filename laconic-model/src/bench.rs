@@ -3,6 +3,8 @@
 //! What `laconic bench encode` measures with. Such a network's term weights mean nothing, and the
 //! items here are for measuring only.
 
+mod file;
+
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
@@ -19,6 +21,7 @@ use crate::options::WeightFormat;
 use crate::timings::Part;
 pub use crate::timings::Timings;
 use crate::weights::{Expected, Weights};
+pub use file::write_random;
 
 /// Longest text that a random network takes.
 pub const MAX_TOKENS: usize = 8192;

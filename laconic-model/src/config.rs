@@ -31,6 +31,8 @@ pub(crate) struct Config {
 pub(crate) struct Rope {
     pub(crate) theta: f64,
     pub(crate) scaling: Option<Llama3Scaling>,
+    /// What inverse frequencies are divided by, where a file states that instead of `scaling`.
+    pub(crate) factors: Option<Vec<f32>>,
 }
 
 /// The parameters of `rope_type: llama3`.
@@ -111,6 +113,7 @@ impl Rope {
             (None, None) => Ok(Self {
                 theta: theta(fields)?,
                 scaling: None,
+                factors: None,
             }),
         }
     }
@@ -129,6 +132,7 @@ impl Rope {
         Ok(Self {
             theta,
             scaling: Llama3Scaling::from_fields(parameters)?,
+            factors: None,
         })
     }
 
@@ -136,6 +140,7 @@ impl Rope {
         Ok(Self {
             theta: theta(fields)?,
             scaling: Llama3Scaling::from_fields(scaling)?,
+            factors: None,
         })
     }
 }

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use crate::attribution::Attribution;
 use crate::backbone::Pack;
 use crate::batch::plan;
+use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::encoding::{Encoding, Trace, term_weights};
 use crate::error::Error;
@@ -18,7 +19,6 @@ use crate::preset::Preset;
 use crate::text::Text;
 use crate::timings::Timings;
 use crate::tokenize::{Specials, TextTokenizer, Tokens};
-use crate::weights::Weights;
 
 pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
@@ -67,7 +67,9 @@ pub struct Encoder {
 impl Encoder {
     /// Loads a Hugging Face folder: `config.json`, safetensors in one file or
     /// sharded (f32, f16 or bf16, all widened to f32), `tokenizer.json`, and
-    /// `laconic.json` with preset knobs if there is one.
+    /// `laconic.json` with preset knobs if there is one. Or a GGUF file of
+    /// llama.cpp's Llama architecture (F32, F16, BF16, Q8_0, Q6_K, Q5_K, Q4_K)
+    /// with `tokenizer.json` beside it, or a folder with one such file.
     ///
     /// Everything is read into memory; the files may change or go afterwards.
     ///
@@ -77,19 +79,20 @@ impl Encoder {
     /// with the others, or holds a weight that is NaN or infinite; if a knob
     /// is unknown or out of range.
     pub fn load(folder: impl AsRef<Path>, options: LoadOptions) -> Result<Self, Error> {
-        let folder = Folder::open(folder.as_ref())?;
+        let checkpoint = Checkpoint::open(folder.as_ref())?;
         let mut fingerprint = Fingerprint::new();
-        let config = read_config(&folder, &mut fingerprint)?;
-        let preset = options.resolve_preset(&folder)?;
+        let config = checkpoint.config(&mut fingerprint)?;
+        let preset = checkpoint.preset(&options)?;
         check_length(&preset, &config)?;
         let specials = specials(&preset, &config)?;
-        let tokenizer = read_tokenizer(&folder, &options, &config, &mut fingerprint)?;
-        let format = options.weight_format();
-        let mut weights = Weights::load(&folder, &config, format, &mut fingerprint)?;
+        let tokenizer = read_tokenizer(checkpoint.folder(), &options, &config, &mut fingerprint)?;
+        let format = checkpoint.format(options.weight_format());
+        let name = checkpoint.name().to_owned();
+        let mut weights = checkpoint.weights(&config, format, &mut fingerprint)?;
         let network = Network::new(&config, &mut weights, preset.max_length())?;
         let fingerprint = fingerprint.finish();
         Ok(Self {
-            model_id: format!("{}@{fingerprint}", folder.name()),
+            model_id: format!("{name}@{fingerprint}"),
             has_term: tokenizer.has_term().collect(),
             batch_tokens: options.max_batch_tokens(),
             preset,
@@ -97,7 +100,7 @@ impl Encoder {
             tokenizer,
             network,
             fingerprint,
-            weight_format: options.weight_format(),
+            weight_format: format,
         })
     }
 

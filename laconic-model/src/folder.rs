@@ -128,7 +128,8 @@ fn check_plain_name(name: &str) -> Result<(), Error> {
     )))
 }
 
-fn open_regular(path: &Path) -> Result<OpenFile, Error> {
+/// Opens a file that a caller named, wherever it lies, or that was found to lie where it should.
+pub(crate) fn open_regular(path: &Path) -> Result<OpenFile, Error> {
     // Asked before opening: opening a pipe waits for its other end.
     let metadata = path.metadata().map_err(|source| match source.kind() {
         ErrorKind::NotFound => Error::missing(format!(

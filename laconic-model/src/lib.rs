@@ -35,18 +35,23 @@
 //! read; shards are plain file names inside the folder; weights must be
 //! finite; a tokenizer's regular expressions must be on a list of known ones;
 //! nothing is allocated by a number that a file declares. Only safetensors
-//! are read, never pickles.
+//! and GGUF are read, never pickles.
+//!
+//! A GGUF file holds weights in few bits: [`quantize`] writes one, and so does llama.cpp
+//! (architecture `llama`). What the header claims is checked against the file's length before any
+//! data is read: counts, dimensions, and that tensors lie one behind the other. The tokenizer is
+//! `tokenizer.json` beside it.
 //!
 //! # Precision and memory
 //!
 //! All arithmetic is f32, whatever the file holds: f16 and bf16 weights are
 //! widened exactly on load, so the same tolerance against a reference in f32
-//! arithmetic holds for them (1e-4 in a term weight). [`WeightFormat::Int8`]
-//! trades some of that for a quarter of the memory and of the time. A text has
+//! arithmetic holds for them (1e-4 in a term weight). The other formats of
+//! [`WeightFormat`] trade some of that for memory and time. A text has
 //! the same bits in any batch, on any number of threads. A logit that is NaN or
 //! infinite is an error that names the text and the position, never a zero.
 //!
-//! Beyond the weights (4 bytes each, or 1.03), memory is bounded by the token budget of
+//! Beyond the weights (4 bytes each, or less: [`WeightFormat`]), memory is bounded by the token budget of
 //! a batch ([`LoadOptions::batch_tokens`]), not by the number or length of the
 //! texts: logits exist only as tiles of 32 KiB a thread, attention scores for 24
 //! positions at a time. Loading holds one tensor beside what is packed already.
@@ -70,17 +75,22 @@ mod attribution;
 mod backbone;
 mod batch;
 pub mod bench;
+mod blocks;
+mod checkpoint;
 mod config;
 mod encoder;
 mod encoding;
 mod error;
+mod float16;
 mod folder;
+mod gguf;
 mod head;
 mod kernels;
 mod matmul;
 mod network;
 mod options;
 mod preset;
+mod quantize;
 mod rope;
 mod shard;
 mod softmax;
@@ -97,4 +107,5 @@ pub use encoding::{Encoding, Trace};
 pub use error::Error;
 pub use options::{LoadOptions, WeightFormat};
 pub use preset::Preset;
+pub use quantize::{FileFormat, quantize};
 pub use text::Text;

@@ -61,18 +61,37 @@ impl RopeTable {
 
 /// One inverse frequency per pair of channels.
 fn frequencies(config: &Config) -> Vec<f32> {
-    let head_dim = config.head_dim;
-    let base = |pair: usize| {
-        let exponent = f64::from(to_f32(2 * pair)) / f64::from(to_f32(head_dim));
-        f64::from(narrow(config.rope.theta.powf(exponent).recip()))
-    };
-    let scaled = |frequency: f64| match &config.rope.scaling {
-        Some(scaling) => scaling.apply(frequency),
-        None => frequency,
-    };
-    (0..head_dim / 2)
-        .map(|pair| narrow(scaled(base(pair))))
+    let scaled =
+        |(pair, frequency): (usize, f64)| match (&config.rope.scaling, &config.rope.factors) {
+            (Some(scaling), _) => scaling.apply(frequency),
+            (None, Some(factors)) => {
+                frequency / f64::from(factors.get(pair).copied().unwrap_or(1.0))
+            }
+            (None, None) => frequency,
+        };
+    unscaled(config)
+        .enumerate()
+        .map(|pair| narrow(scaled(pair)))
         .collect()
+}
+
+/// Inverse frequencies before any scaling.
+fn unscaled(config: &Config) -> impl Iterator<Item = f64> {
+    let (head_dim, theta) = (config.head_dim, config.rope.theta);
+    (0..head_dim / 2).map(move |pair| {
+        let exponent = f64::from(to_f32(2 * pair)) / f64::from(to_f32(head_dim));
+        f64::from(narrow(theta.powf(exponent).recip()))
+    })
+}
+
+/// The scaling as factors that inverse frequencies are divided by, as GGUF files have it.
+pub(crate) fn scaling_factors(config: &Config) -> Option<Vec<f32>> {
+    if let Some(factors) = &config.rope.factors {
+        return Some(factors.clone());
+    }
+    let scaling = config.rope.scaling.as_ref()?;
+    let factor = |frequency| narrow(frequency / scaling.apply(frequency));
+    Some(unscaled(config).map(factor).collect())
 }
 
 impl Llama3Scaling {

@@ -15,6 +15,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use crate::error::Error;
+use crate::float16::{widen_bf16, widen_f16};
 use crate::folder::{Fingerprint, Folder};
 
 /// Longest header accepted. A 405B Llama needs well under 1 MiB.
@@ -225,28 +226,13 @@ fn damaged(name: &str, why: impl fmt::Display) -> Error {
 fn widen(dtype: Dtype, bytes: &[u8], values: &mut Vec<f32>) {
     match dtype {
         Dtype::F16 => values.extend(pairs(bytes).map(widen_f16)),
-        Dtype::BF16 => {
-            values.extend(pairs(bytes).map(|bits| f32::from_bits(u32::from(bits) << 16)))
-        }
+        Dtype::BF16 => values.extend(pairs(bytes).map(widen_bf16)),
         _ => values.extend(bytes.as_chunks().0.iter().copied().map(f32::from_le_bytes)),
     }
 }
 
 fn pairs(bytes: &[u8]) -> impl Iterator<Item = u16> + '_ {
     bytes.as_chunks().0.iter().copied().map(u16::from_le_bytes)
-}
-
-/// IEEE 754 binary16 to binary32, exact for every code.
-fn widen_f16(bits: u16) -> f32 {
-    let magnitude = u32::from(bits & 0x7fff);
-    let sign = u32::from(bits & 0x8000) << 16;
-    let value = match magnitude >> 10 {
-        // Subnormals: the mantissa counts units of 2⁻²⁴.
-        0 => f32::from(bits & 0x3ff) * f32::from_bits((127 - 24) << 23),
-        31 => f32::from_bits(0x7f80_0000 | (magnitude & 0x3ff) << 13),
-        _ => f32::from_bits((magnitude << 13) + ((127 - 15) << 23)),
-    };
-    f32::from_bits(value.to_bits() | sign)
 }
 
 /// A JSON object whose keys are all different, in file order.

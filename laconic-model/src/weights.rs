@@ -23,16 +23,23 @@ const MAX_SHARDS: usize = 1024;
 pub(crate) const LM_HEAD: &str = "lm_head.weight";
 /// Name of the embedding, which is also the head of tied checkpoints.
 pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
+/// Name of the last norm.
+pub(crate) const NORM: &str = "model.norm.weight";
 
 /// Every tensor of the network, by its name in the checkpoint.
 pub(crate) struct Weights(HashMap<String, Weight>);
 
-enum Weight {
+/// A tensor, ready to compute with.
+pub(crate) enum Weight {
     Vector(Vec<f32>),
     Matrix(Matrix),
 }
 
 impl Weights {
+    pub(crate) fn new(tensors: HashMap<String, Weight>) -> Self {
+        Self(tensors)
+    }
+
     /// Loads the folder's safetensors, one file or sharded. Matrices are packed one by one as they
     /// are read, so that only one is in memory as it lies in the file.
     ///
@@ -130,7 +137,6 @@ pub(crate) struct Expected {
 
 impl Expected {
     /// Sizes of its dimensions.
-    #[cfg(feature = "train")]
     pub(crate) fn shape(&self) -> Vec<usize> {
         self.dims.iter().map(|(_, size)| *size).collect()
     }
@@ -147,18 +153,27 @@ impl Expected {
         }
     }
 
-    fn pack(&self, values: Vec<f32>, format: WeightFormat) -> Weight {
+    pub(crate) fn pack(&self, values: Vec<f32>, format: WeightFormat) -> Weight {
         match self.inputs() {
-            Some(inputs) => Weight::Matrix(Matrix::pack(format, &values, inputs)),
+            Some(inputs) => {
+                let fitting = format.for_inputs(inputs);
+                if fitting != format {
+                    let name = &self.name;
+                    log::info!(
+                        "{name}: rows of {inputs} do not fit {format:?}, held as {fitting:?}"
+                    );
+                }
+                Weight::Matrix(Matrix::pack(fitting, &values, inputs))
+            }
             None => Weight::Vector(values),
         }
     }
 
-    fn is_shape(&self, shape: &[usize]) -> bool {
+    pub(crate) fn is_shape(&self, shape: &[usize]) -> bool {
         self.dims.iter().map(|(_, size)| size).eq(shape)
     }
 
-    fn shape_text(&self) -> String {
+    pub(crate) fn shape_text(&self) -> String {
         let mut text = String::new();
         for (field, size) in &self.dims {
             let separator = if text.is_empty() { "" } else { ", " };
@@ -198,7 +213,7 @@ pub(crate) fn manifest(config: &Config) -> Vec<Expected> {
                 .map(|(name, dims)| expect(format!("model.layers.{idx}.{name}"), dims)),
         );
     }
-    all.push(expect("model.norm.weight".to_owned(), &[hidden]));
+    all.push(expect(NORM.to_owned(), &[hidden]));
     if !config.is_tied {
         all.push(expect(LM_HEAD.to_owned(), &[vocab, hidden]));
     }
@@ -270,6 +285,11 @@ fn collect(shards: &[Shard]) -> Result<Found<'_>, Error> {
         }
     }
     Ok(found)
+}
+
+/// Whether a folder has weights of ours.
+pub(crate) fn has_safetensors(folder: &Folder) -> Result<bool, Error> {
+    Ok(folder.file(SINGLE)?.is_some() || folder.file(INDEX)?.is_some())
 }
 
 fn open_shards(folder: &Folder) -> Result<Vec<Shard>, Error> {

@@ -296,7 +296,7 @@ fn gap(truth: &TermWeights, ours: &TermWeights) -> [f64; 3] {
     ]
 }
 
-fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
@@ -329,7 +329,7 @@ impl EncoderReport {
         for model in &self.models {
             let memory = model.memory_bytes.map_or("?".to_owned(), megabytes);
             print(format_args!(
-                "{:<5} {} MB of weights, plain read {:.1} ms ({:.1} GB/s), kernel ceiling {:.0} \
+                "{:<8} {} MB of weights, plain read {:.1} ms ({:.1} GB/s), kernel ceiling {:.0} \
                  GFLOP/s, memory {memory} MB",
                 model.weights,
                 megabytes(model.weight_bytes),
@@ -348,7 +348,7 @@ impl EncoderReport {
         ))?;
         for row in &self.results {
             print(format_args!(
-                "{:>6} {:>5} {:<7} {:>10.2} {:>10} {:>10.2} {:>10.1} {:>8.0} {:>7.0}% {:>6.1}% {:>5.1}% \
+                "{:>6} {:>5} {:<8} {:>9.2} {:>10} {:>10.2} {:>10.1} {:>8.0} {:>7.0}% {:>6.1}% {:>5.1}% \
                  {:>5.1}% {:>5.1}%",
                 row.tokens,
                 row.texts,

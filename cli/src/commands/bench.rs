@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::Global;
 use super::bench_encode::BenchEncode;
+use super::bench_load::BenchLoad;
 use super::options::vector_scale;
 use crate::bench::collection::{Collection, Order, Synthetic};
 use crate::bench::files::FileCollection;
@@ -142,6 +143,7 @@ pub(crate) struct Bench {
 #[derive(Debug, Subcommand)]
 enum What {
     Encode(BenchEncode),
+    Load(BenchLoad),
 }
 
 fn parse_terms(text: &str) -> Result<usize, String> {
@@ -168,6 +170,7 @@ impl Bench {
     pub(crate) fn run(self, global: &Global) -> Result<Ending> {
         match self.what {
             Some(What::Encode(encode)) => encode.run(global),
+            Some(What::Load(load)) => load.run(global),
             None => self.search(global),
         }
     }

@@ -17,10 +17,11 @@ use crate::terminal::{Ending, print_json, progress};
 /// `LACONIC_CPU=avx-vnni`, `avx2` or `scalar` in the environment caps the instructions used.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  laconic bench encode                            the 1B shape, one thread, both formats
+  laconic bench encode                            the 1B shape, one thread, f32 and int8
   laconic bench encode --shape tiny               is it working?
   laconic bench encode --weights int8 --texts 8 --tokens 128 --threads 2
   laconic bench encode --fidelity --rounds 1      what does int8 change?
+  laconic bench encode --weights int8,q8_0,q6_k,q5_k,q4_k
   LACONIC_CPU=avx2 laconic bench encode")]
 pub(crate) struct BenchEncode {
     /// Shape of the network: 1b and 3b are Llama 3.2's, 8b is Llama 3.1's
@@ -57,7 +58,7 @@ pub(crate) struct BenchEncode {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ShapeName {
+pub(super) enum ShapeName {
     Tiny,
     #[value(name = "1b")]
     Llama1B,
@@ -67,11 +68,22 @@ enum ShapeName {
     Llama8B,
 }
 
+impl From<ShapeName> for Shape {
+    fn from(name: ShapeName) -> Self {
+        match name {
+            ShapeName::Tiny => Self::Tiny,
+            ShapeName::Llama1B => Self::Llama1B,
+            ShapeName::Llama3B => Self::Llama3B,
+            ShapeName::Llama8B => Self::Llama8B,
+        }
+    }
+}
+
 fn parse_tokens(text: &str) -> Result<usize, String> {
     super::bench::parse_within(text, MAX_TOKENS)
 }
 
-fn parse_count(text: &str) -> Result<usize, String> {
+pub(super) fn parse_count(text: &str) -> Result<usize, String> {
     super::bench::parse_within(text, 1024)
 }
 
@@ -80,12 +92,7 @@ impl BenchEncode {
         let n_steps = self.weights.len() * (1 + self.tokens.len() * (self.rounds + 1));
         let bar = progress("rounds", Some(n_steps as u64), global.quiet);
         let bench = EncoderBench {
-            shape: match self.shape {
-                ShapeName::Tiny => Shape::Tiny,
-                ShapeName::Llama1B => Shape::Llama1B,
-                ShapeName::Llama3B => Shape::Llama3B,
-                ShapeName::Llama8B => Shape::Llama8B,
-            },
+            shape: self.shape.into(),
             formats: self
                 .weights
                 .iter()

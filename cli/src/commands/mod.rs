@@ -2,6 +2,7 @@
 
 mod bench;
 mod bench_encode;
+mod bench_load;
 mod cache_options;
 mod check;
 mod demo;
@@ -12,6 +13,7 @@ mod index;
 mod info;
 mod mine;
 mod model;
+mod model_quantize;
 mod optimize;
 mod options;
 mod page_options;

@@ -20,6 +20,7 @@ pub(crate) struct Model {
 #[derive(Debug, Subcommand)]
 enum Command {
     New(New),
+    Quantize(super::model_quantize::Quantize),
 }
 
 /// Make a small model to train, with a tokenizer for the texts of a corpus
@@ -63,6 +64,7 @@ impl Model {
     pub(crate) fn run(self, global: &Global) -> Result<Ending> {
         match self.command {
             Command::New(new) => new.run(global),
+            Command::Quantize(quantize) => quantize.run(global),
         }
     }
 }

@@ -18,8 +18,8 @@ use crate::terminal::{UsageError, note};
 /// Which checkpoint encodes, and how.
 #[derive(Debug, Args)]
 pub(crate) struct ModelOptions {
-    /// Folder of a checkpoint: config.json, safetensors, tokenizer.json
-    #[arg(long, value_name = "DIR")]
+    /// Folder of a checkpoint (config.json, safetensors, tokenizer.json), or a GGUF file
+    #[arg(long, value_name = "DIR|FILE")]
     pub(crate) model: Option<PathBuf>,
     /// Tokenizer, if the checkpoint's folder has none (LACONIC checkpoints ship none)
     #[arg(long, value_name = "FILE", requires = "model")]
@@ -28,24 +28,51 @@ pub(crate) struct ModelOptions {
     /// top_k=none, …
     #[arg(long = "set", value_name = "KEY=VALUE", requires = "model")]
     pub(crate) overrides: Vec<String>,
-    /// How to hold the checkpoint's weights: int8 takes a quarter of the memory and, on most
-    /// processors, of the time; its term weights are close to those of f32, not equal
-    #[arg(long, value_enum, default_value = "f32", requires = "model")]
+    /// How to hold the checkpoint's weights
+    #[arg(long, value_enum, default_value = "stored", requires = "model")]
     pub(crate) weights: Weights,
 }
 
 /// How weights are held and computed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Weights {
+    /// As the file holds them: safetensors in f32, GGUF in its own formats
+    Stored,
+    /// 4 bytes a weight: exact
     F32,
+    /// 2 bytes a weight
+    Bf16,
+    /// 1.03 bytes a weight
     Int8,
+    /// 1.06 bytes a weight
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// 1.06 bytes a weight
+    #[value(name = "q8_0-f32")]
+    Q8_0WeightOnly,
+    /// 0.82 bytes a weight
+    #[value(name = "q6_k")]
+    Q6K,
+    /// 0.70 bytes a weight
+    #[value(name = "q5_k")]
+    Q5K,
+    /// 0.58 bytes a weight
+    #[value(name = "q4_k")]
+    Q4K,
 }
 
 impl Weights {
     pub(crate) fn format(self) -> WeightFormat {
         match self {
+            Self::Stored => WeightFormat::Stored,
             Self::F32 => WeightFormat::F32,
+            Self::Bf16 => WeightFormat::Bf16,
             Self::Int8 => WeightFormat::Int8,
+            Self::Q8_0 => WeightFormat::Q8_0,
+            Self::Q8_0WeightOnly => WeightFormat::Q8_0WeightOnly,
+            Self::Q6K => WeightFormat::Q6K,
+            Self::Q5K => WeightFormat::Q5K,
+            Self::Q4K => WeightFormat::Q4K,
         }
     }
 }
@@ -53,8 +80,15 @@ impl Weights {
 impl Display for Weights {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Stored => "stored",
             Self::F32 => "f32",
+            Self::Bf16 => "bf16",
             Self::Int8 => "int8",
+            Self::Q8_0 => "q8_0",
+            Self::Q8_0WeightOnly => "q8_0-f32",
+            Self::Q6K => "q6_k",
+            Self::Q5K => "q5_k",
+            Self::Q4K => "q4_k",
         })
     }
 }

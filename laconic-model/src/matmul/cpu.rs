@@ -5,11 +5,12 @@ use std::sync::OnceLock;
 /// Caps the instructions that kernels use: one of [`LEVELS`]' names.
 const VARIABLE: &str = "LACONIC_CPU";
 
-const LEVELS: [(Level, &str); 4] = [
+const LEVELS: [(Level, &str); 5] = [
     (Level::Scalar, "scalar"),
     (Level::Avx2, "avx2"),
     (Level::AvxVnni, "avx-vnni"),
     (Level::Avx512, "avx512"),
+    (Level::Amx, "amx"),
 ];
 
 /// A set of instructions that this processor has: no value exists for one it lacks, which is what
@@ -28,6 +29,8 @@ pub(super) enum Level {
     AvxVnni,
     /// AVX-512 F, BW, VL and VNNI: Intel servers since 2019, AMD since 2022.
     Avx512,
+    /// The same and AMX's tiles of bytes: Intel servers since 2023.
+    Amx,
 }
 
 /// A loop that the compiler shall translate for the instructions there are. `run` and all that it
@@ -44,7 +47,7 @@ impl Cpu {
         static THIS: OnceLock<Cpu> = OnceLock::new();
         *THIS.get_or_init(|| {
             let cap = std::env::var(VARIABLE).ok().and_then(|name| parse(&name));
-            Self(best(cap.unwrap_or(Level::Avx512)))
+            Self(best(cap.unwrap_or(Level::Amx)))
         })
     }
 
@@ -96,6 +99,7 @@ fn is_available(level: Level) -> bool {
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vnni")
         }
+        Level::Amx => is_available(Level::Avx512) && super::amx::is_available(),
     }
 }
 

@@ -39,8 +39,8 @@ impl Matrix {
     /// What a text's own numbers need not surpass where this matrix is a part of the way.
     pub(crate) fn precision(&self) -> Precision {
         match &self.parts[0].1 {
-            Panels::F32(_) => Precision::F32,
-            Panels::Int8(_) => Precision::Int8,
+            Panels::F32(_) | Panels::Bf16(_) | Panels::WeightOnly(_) => Precision::F32,
+            Panels::Int8(_) | Panels::Blocks(_) => Precision::Int8,
         }
     }
 
@@ -86,11 +86,18 @@ impl Matrix {
         source: &S,
         sums: &mut Vec<f32>,
     ) -> Input {
-        let tiles = Tiles::new(n_rows, self.cpu.max_height());
-        let mut data = match &self.parts[0].1 {
-            Panels::F32(_) => InputData::F32(vec![0.0; n_rows * self.inputs]),
-            Panels::Int8(_) => InputData::Int8(Int8Input::new(n_rows, self.inputs)),
+        let (max_height, mut data) = match self.precision() {
+            Precision::F32 => {
+                let values = vec![0.0; n_rows * self.inputs];
+                (self.cpu.max_height(), InputData::F32(values))
+            }
+            Precision::Int8 => {
+                let (max_height, arrangement) = self.cpu.int8_tiles();
+                let input = Int8Input::new(arrangement, n_rows, self.inputs);
+                (max_height, InputData::Int8(input))
+            }
         };
+        let tiles = Tiles::new(n_rows, max_height);
         sums.clear();
         sums.resize(n_rows, 0.0);
         self.cpu.vectorized(Fill {
@@ -156,6 +163,7 @@ impl<S: Source> Work for Fill<'_, S> {
                     }
                 }
             }
+            _ => unreachable!("matrices that are packed here are of f32 or bytes"),
         }
     }
 }

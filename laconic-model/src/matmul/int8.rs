@@ -33,9 +33,20 @@ pub(super) struct Int8Panels {
     scales: Vec<FloatLine>,
 }
 
-/// Quantized rows, tile by tile: blocks × steps × rows of the tile.
-#[derive(Default)]
+/// How the words of a tile lie in each of its blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrangement {
+    /// Steps × rows: a step of all rows is multiplied at a time.
+    SideBySide,
+    /// Rows × steps of a whole block, zeros behind the last.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "AMX's"))]
+    RowByRow,
+}
+
+/// Quantized rows, tile by tile, of a tile block by block.
 pub(super) struct Int8Input {
+    arrangement: Arrangement,
+    words_per_row: usize,
     words: Vec<i32>,
     scales: Vec<f32>,
     offsets: Vec<i32>,
@@ -43,7 +54,7 @@ pub(super) struct Int8Input {
 
 /// One tile of an input.
 pub(super) struct Int8Tile<'a> {
-    /// Steps × rows: four inputs of a row as signed bytes.
+    /// Four inputs of a row as signed bytes each.
     pub(super) words: &'a [i32],
     /// Blocks × rows.
     pub(super) scales: &'a [f32],
@@ -247,9 +258,15 @@ fn pack_block(values: &[f32], lane: usize, lines: &mut [ByteLine], scales: &mut 
 
 impl Int8Input {
     /// Room for rows that are then filled tile by tile.
-    pub(super) fn new(n_rows: usize, inputs: usize) -> Self {
+    pub(super) fn new(arrangement: Arrangement, n_rows: usize, inputs: usize) -> Self {
+        let words_per_row = match arrangement {
+            Arrangement::SideBySide => n_steps(inputs),
+            Arrangement::RowByRow => n_blocks(inputs) * STEPS,
+        };
         Self {
-            words: vec![0; n_rows * n_steps(inputs)],
+            arrangement,
+            words_per_row,
+            words: vec![0; n_rows * words_per_row],
             scales: vec![0.0; n_rows * n_blocks(inputs)],
             offsets: vec![0; n_rows * n_blocks(inputs)],
         }
@@ -268,8 +285,9 @@ impl Int8Input {
         );
         heights
             .map(|height| Int8TileMut {
+                arrangement: self.arrangement,
                 words: words
-                    .split_off_mut(..height * n_steps(inputs))
+                    .split_off_mut(..height * self.words_per_row)
                     .unwrap_or_default(),
                 scales: scales
                     .split_off_mut(..height * n_blocks(inputs))
@@ -282,19 +300,20 @@ impl Int8Input {
     }
 
     pub(super) fn tile(&self, tiles: &Tiles, idx: usize, inputs: usize) -> Int8Tile<'_> {
-        let (steps, blocks) = (n_steps(inputs), n_blocks(inputs));
+        let (width, blocks) = (self.words_per_row, n_blocks(inputs));
         let Range { start, end } = tiles.tile(idx);
         Int8Tile {
-            words: &self.words[start * steps..end * steps],
+            words: &self.words[start * width..end * width],
             scales: &self.scales[start * blocks..end * blocks],
             offsets: &self.offsets[start * blocks..end * blocks],
-            ahead: Ahead::new(idx, tiles.len(), steps),
+            ahead: Ahead::new(idx, tiles.len(), n_steps(inputs)),
         }
     }
 }
 
 /// One tile of an input, to be filled.
 pub(super) struct Int8TileMut<'a> {
+    arrangement: Arrangement,
     words: &'a mut [i32],
     scales: &'a mut [f32],
     offsets: &'a mut [i32],
@@ -333,10 +352,20 @@ impl Int8TileMut<'_> {
         let quantized = Block::of(values);
         self.scales[block * height + row] = quantized.scale;
         self.offsets[block * height + row] = -128 * quantized.sum;
-        let words = &mut self.words[block * STEPS * height + row..];
-        let places = words.iter_mut().step_by(height);
-        for (word, bytes) in places.zip(quantized.steps(values.len())) {
-            *word = i32::from_le_bytes(bytes);
+        let words = &mut self.words[block * STEPS * height..];
+        match self.arrangement {
+            Arrangement::SideBySide => {
+                let places = words[row..].iter_mut().step_by(height);
+                for (word, bytes) in places.zip(quantized.steps(values.len())) {
+                    *word = i32::from_le_bytes(bytes);
+                }
+            }
+            Arrangement::RowByRow => {
+                let places = words[row * STEPS..].iter_mut();
+                for (word, bytes) in places.zip(quantized.steps(BLOCK)) {
+                    *word = i32::from_le_bytes(bytes);
+                }
+            }
         }
         quantized.scale * exact(quantized.sum)
     }

@@ -11,6 +11,19 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+mod bf16;
+#[cfg(target_arch = "x86_64")]
+mod bf16_x86;
+#[cfg(target_arch = "x86_64")]
+mod block_avx2;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "block_portable.rs"]
+mod block_kernels;
+#[cfg(target_arch = "x86_64")]
+#[path = "block_x86.rs"]
+mod block_kernels;
+mod block_scalar;
+mod blockwise;
 mod cpu;
 mod float;
 mod here;
@@ -28,7 +41,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::blocks::BlockFormat;
 use crate::options::WeightFormat;
+use bf16::{Bf16Input, Bf16Panels};
+use blockwise::{BlockInput, BlockPanels};
 pub(crate) use cpu::{Cpu, Work};
 use float::{FloatPanels, interleave};
 pub(crate) use here::{CHUNK, Precision, Source};
@@ -61,7 +77,11 @@ pub(crate) struct Matrix {
 
 enum Panels {
     F32(FloatPanels),
+    Bf16(Bf16Panels),
     Int8(Int8Panels),
+    Blocks(BlockPanels),
+    /// Blocks that are made numbers again where they meet rows of f32.
+    WeightOnly(BlockPanels),
 }
 
 /// Rows made ready for a matrix of one format; several matrices may take the same.
@@ -70,19 +90,57 @@ pub(crate) struct Input {
     data: InputData,
 }
 
+/// What rows are made to meet weights.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rowform {
+    F32,
+    Bf16,
+    Int8,
+    Blocks,
+}
+
 enum InputData {
     F32(Vec<f32>),
+    Bf16(Bf16Input),
     Int8(Int8Input),
+    Blocks(BlockInput),
 }
 
 impl Matrix {
-    /// Packs rows of weights, one row an output.
+    /// Packs rows of weights, one row an output, in a format or what
+    /// [takes its place](WeightFormat::for_inputs).
     pub(crate) fn pack(format: WeightFormat, values: &[f32], inputs: usize) -> Self {
-        let panels = match format {
-            WeightFormat::F32 => Panels::F32(FloatPanels::pack(values, inputs)),
+        let blocks = |blocks| BlockPanels::quantize(blocks, values, inputs);
+        let panels = match format.for_inputs(inputs) {
+            WeightFormat::F32 | WeightFormat::Stored => {
+                Panels::F32(FloatPanels::pack(values, inputs))
+            }
+            WeightFormat::Bf16 => Panels::Bf16(Bf16Panels::pack(values, inputs)),
             WeightFormat::Int8 => Panels::Int8(Int8Panels::pack(values, inputs)),
+            WeightFormat::Q8_0 => Panels::Blocks(blocks(BlockFormat::Q8_0)),
+            WeightFormat::Q8_0WeightOnly => Panels::WeightOnly(blocks(BlockFormat::Q8_0)),
+            WeightFormat::Q6K => Panels::Blocks(blocks(BlockFormat::Q6K)),
+            WeightFormat::Q5K => Panels::Blocks(blocks(BlockFormat::Q5K)),
+            WeightFormat::Q4K => Panels::Blocks(blocks(BlockFormat::Q4K)),
         };
         Self::new(panels, values.len() / inputs, inputs)
+    }
+
+    /// Packs outputs × inputs weights in blocks, which `read` gives for so many rows at a time, a
+    /// whole number of groups.
+    pub(crate) fn read_blocks<E: Send>(
+        format: BlockFormat,
+        shape: [usize; 2],
+        n_rows: usize,
+        is_weight_only: bool,
+        read: impl Fn(Range<usize>, &mut Vec<u8>) -> Result<(), E> + Sync,
+    ) -> Result<Self, E> {
+        let panels = BlockPanels::pack(format, shape, n_rows, read)?;
+        let panels = match is_weight_only {
+            true => Panels::WeightOnly(panels),
+            false => Panels::Blocks(panels),
+        };
+        Ok(Self::new(panels, shape[0], shape[1]))
     }
 
     fn new(panels: Panels, outputs: usize, inputs: usize) -> Self {
@@ -96,7 +154,14 @@ impl Matrix {
     }
 
     /// The outputs of several matrices one behind the other, each beginning with a group of its own.
+    ///
+    /// Matrices that take unlike rows, as a GGUF file may mix them, become f32.
     pub(crate) fn stack<const N: usize>(parts: [Self; N]) -> Self {
+        let is_alike = parts.iter().all(|part| part.takes() == parts[0].takes());
+        let parts = match is_alike {
+            true => parts,
+            false => parts.map(Self::into_f32),
+        };
         let mut parts = parts.into_iter();
         let mut all = parts.next().expect("at least one part");
         for part in parts {
@@ -105,6 +170,23 @@ impl Matrix {
             all.n_groups += part.n_groups;
         }
         all
+    }
+
+    /// What rows have to be made for this matrix.
+    fn takes(&self) -> Rowform {
+        match &self.parts[0].1 {
+            Panels::F32(_) | Panels::WeightOnly(_) => Rowform::F32,
+            Panels::Bf16(_) => Rowform::Bf16,
+            Panels::Int8(_) => Rowform::Int8,
+            Panels::Blocks(_) => Rowform::Blocks,
+        }
+    }
+
+    fn into_f32(self) -> Self {
+        let mut values = vec![0.0; self.width() * self.inputs];
+        let rows = values.par_chunks_exact_mut(self.inputs).enumerate();
+        rows.for_each(|(output, out)| self.row(output, out));
+        Self::pack(WeightFormat::F32, &values, self.inputs)
     }
 
     pub(crate) fn inputs(&self) -> usize {
@@ -119,7 +201,9 @@ impl Matrix {
     pub(crate) fn n_bytes(&self) -> usize {
         let bytes = |(_, panels): &(usize, Panels)| match panels {
             Panels::F32(panels) => panels.n_bytes(),
+            Panels::Bf16(panels) => panels.n_bytes(),
             Panels::Int8(panels) => panels.n_bytes(),
+            Panels::Blocks(panels) | Panels::WeightOnly(panels) => panels.n_bytes(),
         };
         self.parts.iter().map(bytes).sum()
     }
@@ -128,7 +212,9 @@ impl Matrix {
     pub(crate) fn checksum(&self) -> u64 {
         let sum = |(_, panels): &(usize, Panels)| match panels {
             Panels::F32(panels) => panels.checksum(),
+            Panels::Bf16(panels) => panels.checksum(),
             Panels::Int8(panels) => panels.checksum(),
+            Panels::Blocks(panels) | Panels::WeightOnly(panels) => panels.checksum(),
         };
         self.parts.iter().map(sum).fold(0, u64::wrapping_add)
     }
@@ -139,7 +225,9 @@ impl Matrix {
         let output = group * GROUP + output % GROUP;
         match panels {
             Panels::F32(panels) => panels.row(output, out),
+            Panels::Bf16(panels) => panels.row(output, out),
             Panels::Int8(panels) => panels.row(output, out),
+            Panels::Blocks(panels) | Panels::WeightOnly(panels) => panels.row(output, out),
         }
     }
 
@@ -156,10 +244,18 @@ impl Matrix {
 
     /// Makes rows ready for this matrix.
     pub(crate) fn input(&self, rows: &Rows<'_>) -> Input {
-        let tiles = Tiles::new(rows.len(), self.cpu.max_height());
-        let data = match &self.parts[0].1 {
-            Panels::F32(_) => InputData::F32(self.interleaved(rows, tiles)),
-            Panels::Int8(_) => InputData::Int8(self.quantized(rows, tiles)),
+        let takes = self.takes();
+        let max_height = match takes {
+            Rowform::Blocks => block_kernels::max_height(self.cpu),
+            Rowform::Int8 => self.cpu.int8_tiles().0,
+            Rowform::F32 | Rowform::Bf16 => self.cpu.max_height(),
+        };
+        let tiles = Tiles::new(rows.len(), max_height);
+        let data = match takes {
+            Rowform::F32 => InputData::F32(self.interleaved(rows, tiles)),
+            Rowform::Bf16 => InputData::Bf16(Bf16Input::new(self.cpu, rows, tiles)),
+            Rowform::Int8 => InputData::Int8(self.quantized(rows, tiles)),
+            Rowform::Blocks => InputData::Blocks(BlockInput::new(self.cpu, rows, tiles)),
         };
         Input { tiles, data }
     }
@@ -180,7 +276,7 @@ impl Matrix {
     }
 
     fn quantized(&self, rows: &Rows<'_>, tiles: Tiles) -> Int8Input {
-        let mut input = Int8Input::new(rows.len(), self.inputs);
+        let mut input = Int8Input::new(self.cpu.int8_tiles().1, rows.len(), self.inputs);
         let parts = input.tiles_mut(tiles.heights(), self.inputs);
         parts.into_par_iter().enumerate().for_each(|(idx, tile)| {
             let rows = rows.rows(tiles.tile(idx));
@@ -229,13 +325,39 @@ impl Matrix {
                 sums.fill([0.0; GROUP]);
                 let lines = panels.group(group, self.inputs);
                 for (block, lines) in lines.chunks(float::BLOCK).enumerate() {
+                    self.add_floats(input, x, tiles.clone(), block * float::BLOCK, lines, sums);
+                }
+            }
+            (Panels::WeightOnly(panels), InputData::F32(x)) => {
+                sums.fill([0.0; GROUP]);
+                let blocks = panels.group(group, self.inputs);
+                let mut lines = vec![FloatLine([0.0; GROUP]); float::BLOCK.min(self.inputs)];
+                for start in (0..self.inputs).step_by(float::BLOCK) {
+                    let inputs = start..self.inputs.min(start + float::BLOCK);
+                    let lines = &mut lines[..inputs.len()];
+                    panels.dequantize(blocks, inputs, lines);
+                    self.add_floats(input, x, tiles.clone(), start, lines, sums);
+                }
+            }
+            (Panels::Bf16(panels), InputData::Bf16(x)) => {
+                sums.fill([0.0; GROUP]);
+                let lines = panels.group(group, self.inputs);
+                for (block, lines) in lines.chunks(bf16::BLOCK).enumerate() {
                     for tile in tiles.clone() {
                         let rows = input.tiles.tile(tile);
-                        let start = rows.start * self.inputs + block * float::BLOCK * rows.len();
-                        let x = &x[start..start + lines.len() * rows.len()];
+                        let x = x.tile(&rows, block, lines.len(), self.inputs);
                         let sums = &mut sums[rows.start - first..rows.end - first];
-                        kernels::float(self.cpu, x, lines, sums);
+                        bf16::product(self.cpu, x, lines, sums);
                     }
+                }
+            }
+            (Panels::Blocks(panels), InputData::Blocks(x)) => {
+                let (format, lines) = (panels.format(), panels.group(group, self.inputs));
+                for tile in tiles {
+                    let x = x.tile(format, &input.tiles, tile, self.inputs);
+                    let rows = input.tiles.tile(tile);
+                    let sums = &mut sums[rows.start - first..rows.end - first];
+                    block_kernels::product(self.cpu, format, &x, lines, sums);
                 }
             }
             (Panels::Int8(panels), InputData::Int8(x)) => {
@@ -248,6 +370,26 @@ impl Matrix {
                 }
             }
             _ => unreachable!("an input is made ready by a matrix of the same format"),
+        }
+    }
+
+    /// Adds the product of some tiles with some inputs of a group, from `start` on.
+    fn add_floats(
+        &self,
+        input: &Input,
+        x: &[f32],
+        tiles: Range<usize>,
+        start: usize,
+        lines: &[FloatLine],
+        sums: &mut [Lanes],
+    ) {
+        let first = input.rows(&tiles).start;
+        for tile in tiles {
+            let rows = input.tiles.tile(tile);
+            let at = rows.start * self.inputs + start * rows.len();
+            let x = &x[at..at + lines.len() * rows.len()];
+            let sums = &mut sums[rows.start - first..rows.end - first];
+            kernels::float(self.cpu, x, lines, sums);
         }
     }
 }
@@ -268,5 +410,7 @@ impl Input {
     }
 }
 
+#[cfg(test)]
+mod block_tests;
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,17 @@
 //! Where there are no kernels for the processor: the scalar ones.
 
 use super::cpu::{Cpu, Work};
-use super::int8::{ByteLine, Int8Tile};
+use super::int8::{Arrangement, ByteLine, Int8Tile};
 use super::{FloatLine, Lanes, scalar};
 
 impl Cpu {
     pub(super) fn max_height(self) -> usize {
         debug_assert_eq!(self.level(), super::cpu::Level::Scalar);
         4
+    }
+
+    pub(super) fn int8_tiles(self) -> (usize, Arrangement) {
+        (self.max_height(), Arrangement::SideBySide)
     }
 
     pub(crate) fn vectorized<W: Work>(self, work: W) -> W::Output {

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Uniform in −1..1, by SplitMix64.
-fn random(seed: u64, len: usize) -> Vec<f32> {
+pub(super) fn random(seed: u64, len: usize) -> Vec<f32> {
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -16,13 +16,13 @@ fn random(seed: u64, len: usize) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-fn on(cpu: Cpu, format: WeightFormat, w: &[f32], inputs: usize) -> Matrix {
+pub(super) fn on(cpu: Cpu, format: WeightFormat, w: &[f32], inputs: usize) -> Matrix {
     let mut matrix = Matrix::pack(format, w, inputs);
     matrix.cpu = cpu;
     matrix
 }
 
-fn product(matrix: &Matrix, x: &[f32]) -> Vec<f32> {
+pub(super) fn product(matrix: &Matrix, x: &[f32]) -> Vec<f32> {
     let mut out = Vec::new();
     matrix.product(&matrix.input(&Rows::of(x, matrix.inputs)), &mut out);
     out
@@ -44,7 +44,7 @@ const SHAPES: [(usize, usize, usize); 12] = [
     (1100, 20, 50),
 ];
 
-fn naive(x: &[f32], w: &[f32], inputs: usize) -> Vec<f64> {
+pub(super) fn naive(x: &[f32], w: &[f32], inputs: usize) -> Vec<f64> {
     let dot = |x: &[f32], w: &[f32]| {
         let products = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w));
         products.sum::<f64>()
@@ -55,7 +55,7 @@ fn naive(x: &[f32], w: &[f32], inputs: usize) -> Vec<f64> {
 }
 
 /// The columns of a product that are outputs.
-fn trimmed(matrix: &Matrix, values: &[f32], outputs: usize) -> Vec<f32> {
+pub(super) fn trimmed(matrix: &Matrix, values: &[f32], outputs: usize) -> Vec<f32> {
     let rows = Rows::of(values, matrix.width()).columns(0..outputs);
     rows.iter().flatten().copied().collect()
 }
@@ -216,6 +216,34 @@ fn stacked_matrices_give_their_products_side_by_side() {
         for (columns, expected) in columns.into_iter().zip(expected) {
             let part: Vec<f32> = rows.columns(columns).iter().flatten().copied().collect();
             assert_eq!(part, expected);
+        }
+    }
+}
+
+#[test]
+fn rows_of_bytes_are_the_same_in_both_arrangements() {
+    use super::int8::{Arrangement, STEPS};
+    for (rows, inputs) in [(1, 1), (3, 127), (5, 128), (12, 129), (7, 300)] {
+        let x = random(11, rows * inputs);
+        let x = Rows::of(&x, inputs);
+        let quantize = |arrangement| {
+            let mut input = Int8Input::new(arrangement, rows, inputs);
+            let tiles = input.tiles_mut([rows].into_iter(), inputs);
+            for tile in tiles {
+                Cpu::this().vectorized(Quantize(tile, x));
+            }
+            input
+        };
+        let [a, b] = [Arrangement::SideBySide, Arrangement::RowByRow].map(quantize);
+        let tiles = Tiles::new(rows, rows);
+        let [a, b] = [&a, &b].map(|input| input.tile(&tiles, 0, inputs));
+        assert_eq!((a.scales, a.offsets), (b.scales, b.offsets));
+        for (idx, word) in b.words.iter().enumerate() {
+            let (block, row, step) = (idx / (rows * STEPS), idx / STEPS % rows, idx % STEPS);
+            let other = a.words.get((block * STEPS + step) * rows + row);
+            let is_there = block * STEPS + step < inputs.div_ceil(4);
+            let expected = if is_there { *other.unwrap() } else { 0 };
+            assert_eq!(*word, expected, "{rows} rows, {inputs} inputs, word {idx}");
         }
     }
 }

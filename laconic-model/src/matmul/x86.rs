@@ -12,8 +12,9 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
+use super::amx;
 use super::cpu::{Cpu, Level, Work};
-use super::int8::{ByteLine, Int8Tile, STEPS};
+use super::int8::{Arrangement, ByteLine, Int8Tile, STEPS};
 use super::{FloatLine, Lanes, scalar};
 
 /// Calls a kernel that is compiled for each height of a tile.
@@ -33,7 +34,15 @@ impl Cpu {
         match self.level() {
             Level::Scalar => 4,
             Level::Avx2 | Level::AvxVnni => 3,
-            Level::Avx512 => 12,
+            Level::Avx512 | Level::Amx => 12,
+        }
+    }
+
+    /// As [`max_height`](Self::max_height), of rows as bytes, and how these lie in it.
+    pub(super) fn int8_tiles(self) -> (usize, Arrangement) {
+        match self.level() {
+            Level::Amx => (amx::MAX_HEIGHT, Arrangement::RowByRow),
+            _ => (self.max_height(), Arrangement::SideBySide),
         }
     }
 
@@ -44,7 +53,7 @@ impl Cpu {
             // SAFETY: a `Cpu` of this level exists only where its features were detected.
             Level::Avx2 | Level::AvxVnni => unsafe { with_avx2(work) },
             // SAFETY: as above.
-            Level::Avx512 => unsafe { with_avx512(work) },
+            Level::Avx512 | Level::Amx => unsafe { with_avx512(work) },
         }
     }
 }
@@ -66,7 +75,7 @@ pub(super) fn float(cpu: Cpu, x: &[f32], w: &[FloatLine], out: &mut [Lanes]) {
         Level::Avx2 | Level::AvxVnni => {
             by_height!(float_avx2(x, w, out) at out.len(), of 1 2 3)
         }
-        Level::Avx512 => {
+        Level::Avx512 | Level::Amx => {
             by_height!(float_avx512(x, w, out) at out.len(), of 1 2 3 4 5 6 7 8 9 10 11 12)
         }
     }
@@ -89,6 +98,8 @@ pub(super) fn int8(
                 int8_avx512(x, w, scales, out) at out.len(), of 1 2 3 4 5 6 7 8 9 10 11 12
             )
         }
+        // SAFETY: a `Cpu` of this level exists only where its features were detected.
+        Level::Amx => unsafe { amx::int8(x, w, scales, out) },
     }
 }
 
@@ -114,7 +125,7 @@ fn float_avx512<const R: usize>(x: &[f32], w: &[FloatLine], out: &mut [Lanes]) {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load_lanes(lanes: &Lanes) -> [__m512; 2] {
+pub(super) fn load_lanes(lanes: &Lanes) -> [__m512; 2] {
     // SAFETY: 32 numbers, read as 16 and 16.
     unsafe {
         [
@@ -126,7 +137,7 @@ fn load_lanes(lanes: &Lanes) -> [__m512; 2] {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn store_lanes(sums: [__m512; 2], lanes: &mut Lanes) {
+pub(super) fn store_lanes(sums: [__m512; 2], lanes: &mut Lanes) {
     // SAFETY: 32 numbers, written as 16 and 16.
     unsafe {
         _mm512_storeu_ps(lanes.as_mut_ptr(), sums[0]);
@@ -139,7 +150,7 @@ fn store_lanes(sums: [__m512; 2], lanes: &mut Lanes) {
 /// The intrinsic for it counts as an access to memory, and made the compiler keep the sums of the
 /// loop around it in memory too: three times slower.
 #[inline(always)]
-fn fetch(at: usize) {
+pub(super) fn fetch(at: usize) {
     // SAFETY: a hint, which changes nothing that a program sees and cannot fault.
     unsafe {
         asm!("prefetcht1 [{at}]", at = in(reg) at, options(nomem, nostack, preserves_flags));
@@ -221,7 +232,7 @@ fn float_avx2<const R: usize>(x: &[f32], w: &[FloatLine], out: &mut [Lanes]) {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load_quarters(lanes: &Lanes) -> [__m256; 4] {
+pub(super) fn load_quarters(lanes: &Lanes) -> [__m256; 4] {
     let (quarters, _) = lanes.as_chunks::<8>();
     let mut loaded = [_mm256_setzero_ps(); 4];
     for (loaded, quarter) in loaded.iter_mut().zip(quarters) {
@@ -233,7 +244,7 @@ fn load_quarters(lanes: &Lanes) -> [__m256; 4] {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store_quarters(sums: [__m256; 4], lanes: &mut Lanes) {
+pub(super) fn store_quarters(sums: [__m256; 4], lanes: &mut Lanes) {
     for (quarter, sums) in lanes.as_chunks_mut::<8>().0.iter_mut().zip(sums) {
         // SAFETY: each quarter is 8 numbers.
         unsafe { _mm256_storeu_ps(quarter.as_mut_ptr(), sums) };

@@ -70,11 +70,11 @@ impl Base {
         let folder = Folder::open(path)?;
         let mut fingerprint = Fingerprint::new();
         let config = read_config(&folder, &mut fingerprint)?;
-        let mut preset = options.resolve_preset(&folder)?;
+        let mut preset = options.resolve_preset(&folder, None)?;
         let longest = recipe.query_length.max(recipe.document_length);
         preset.set("max_length", &longest.to_string())?;
         check_length(&preset, &config)?;
-        let preset = options.resolve_preset(&folder)?;
+        let preset = options.resolve_preset(&folder, None)?;
         let specials = specials(&preset, &config)?;
         let tokenizer_json = tokenizer_bytes(&folder, options)?;
         fingerprint.part("tokenizer", &tokenizer_json);

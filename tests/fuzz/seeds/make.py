@@ -185,10 +185,34 @@ def model_folder():
         write("model_folder", "model-" + kind["type"].lower(), tokenizer(model=kind))
 
 
+def gguf():
+    def text(value):
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    def entry(key, kind, value):
+        return text(key) + struct.pack("<I", kind) + value
+
+    def info(name, dims, kind, offset):
+        return text(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, offset)
+
+    def file(entries, infos, n_data):
+        head = b"GGUF" + struct.pack("<IQQ", 3, len(infos), len(entries))
+        head += b"".join(entries) + b"".join(infos)
+        return head + bytes(-len(head) % 32 + n_data)
+
+    llama = entry("general.architecture", 8, text("llama"))
+    nested = struct.pack("<IQIQ", 9, 1, 4, 2) + bytes(8)
+    write("gguf", "valid", b"\0")
+    write("gguf", "edited", b"\0" + struct.pack("<HB?8sB", 24, 0, True, b"\xff" * 8, 8))
+    write("gguf", "header", file([llama], [info("a", [2, 3], 0, 0), info("b", [32], 8, 32)], 66))
+    write("gguf", "array", file([llama, entry("k", 9, nested)], [], 0))
+    write("gguf", "huge", file([llama], [info("a", [1 << 32, 1 << 32], 0, 0)], 0))
+
+
 for target in ["documents", "queries", "vectors", "qrels_run", "vector_json", "identity", "search",
-               "model_folder", "hybrid_query"]:
+               "model_folder", "hybrid_query", "gguf"]:
     shutil.rmtree(ROOT / target, ignore_errors=True)
     (ROOT / target).mkdir()
 for make in [collections, qrels_run, vector_json, identity, search, model_folder,
-             hybrid_query]:
+             hybrid_query, gguf]:
     make()
