@@ -381,8 +381,8 @@ fn no_weights(folder: &Folder) -> Result<Error, Error> {
     };
     Ok(match folder.names()?.into_iter().find(is_other) {
         Some(other) => Error::unsupported(format!(
-            "loading weights from {}: there is {other} but no {SINGLE}; only safetensors are read \
-             (PyTorch pickles can run code), convert the checkpoint with `save_pretrained`",
+            "loading weights from {}: there is {other} but no {SINGLE}; only safetensors and, to \
+             encode, GGUF are read (PyTorch pickles can run code), convert the checkpoint with `save_pretrained`",
             folder.path().display()
         )),
         None => Error::missing(format!(
