@@ -7,14 +7,17 @@ use rayon::prelude::*;
 use crate::attribution::Attribution;
 use crate::backbone::Pack;
 use crate::batch::plan;
-use crate::config::Config;
-use crate::encoding::{Encoding, Trace, term_weights};
+use crate::encoding::{Encoding, Trace, ranked, term_weights};
 use crate::error::Error;
+use crate::family::Family;
 use crate::folder::{Fingerprint, Folder, read_named};
-use crate::head::Pooled;
+use crate::head::{MaxLogits, Pooled};
+use crate::layout::Layout;
 use crate::network::Network;
 use crate::options::{LoadOptions, WeightFormat};
-use crate::preset::Preset;
+use crate::preset::{Pooling, Preset};
+use crate::query_table::QueryTable;
+use crate::template;
 use crate::text::Text;
 use crate::timings::Timings;
 use crate::tokenize::{Specials, TextTokenizer, Tokens};
@@ -24,7 +27,7 @@ pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
 
 pub(crate) const MAX_CONFIG: u64 = 1 << 20;
-const MAX_TOKENIZER: u64 = 64 << 20;
+pub(crate) const MAX_TOKENIZER: u64 = 64 << 20;
 
 /// Texts tokenized and sorted at a time. Bounds what lies around between
 /// tokenizer and network, however many texts the caller hands in.
@@ -52,12 +55,15 @@ const MAX_POOLED: usize = 8 << 20;
 /// # Ok::<(), laconic_model::Error>(())
 /// ```
 pub struct Encoder {
+    family: &'static str,
     preset: Preset,
     specials: Specials,
     tokenizer: TextTokenizer,
     network: Network,
-    /// Rows of the head that are tokens, not padding.
-    has_term: Vec<bool>,
+    /// For models whose queries are looked up.
+    query_table: Option<QueryTable>,
+    /// Rows of the head that are terms: not padding, nor special tokens if the preset says so.
+    is_term: Vec<bool>,
     fingerprint: String,
     weight_format: WeightFormat,
     model_id: String,
@@ -65,37 +71,62 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Loads a Hugging Face folder: `config.json`, safetensors in one file or
-    /// sharded (f32, f16 or bf16, all widened to f32), `tokenizer.json`, and
-    /// `laconic.json` with preset knobs if there is one.
+    /// Loads a folder: `config.json` of a Llama, BERT or DistilBERT, safetensors
+    /// in one file or sharded (f32, f16 or bf16, all widened to f32),
+    /// `tokenizer.json`, and `laconic.json` with preset knobs if there is one.
+    /// The modules of a `SparseEncoder` of sentence-transformers may have
+    /// folders of their own; queries are looked up in a table if the folder
+    /// has one.
     ///
     /// Everything is read into memory; the files may change or go afterwards.
     ///
     /// # Errors
     ///
-    /// If a file is missing, damaged, of another network than Llama, at odds
-    /// with the others, or holds a weight that is NaN or infinite; if a knob
-    /// is unknown or out of range.
+    /// If a file is missing, damaged, of another network or module than those
+    /// that are known, at odds with the others, or holds a weight that is NaN
+    /// or infinite; if a knob is unknown or out of range.
     pub fn load(folder: impl AsRef<Path>, options: LoadOptions) -> Result<Self, Error> {
         let folder = Folder::open(folder.as_ref())?;
+        let layout = Layout::open(&folder)?;
         let mut fingerprint = Fingerprint::new();
-        let config = read_config(&folder, &mut fingerprint)?;
-        let preset = options.resolve_preset(&folder)?;
-        check_length(&preset, &config)?;
-        let specials = specials(&preset, &config)?;
-        let tokenizer = read_tokenizer(&folder, &options, &config, &mut fingerprint)?;
+        let family = read_config(&layout.network, &mut fingerprint)?;
+        let preset = options.resolve_preset(&folder, layout.preset(&family)?)?;
+        let looks_up = layout.query_table.is_some();
+        check_length(&preset, looks_up, family.max_positions())?;
+        let bytes = tokenizer_bytes(&layout.network, &options)?;
+        fingerprint.part("tokenizer", &bytes);
+        let tokenizer = TextTokenizer::parse(&bytes, family.vocab_size())?;
+        check_case(&layout, &bytes)?;
+        let specials = match &family {
+            Family::Llama(config) => specials(&preset, config.bos_id, config.eos_id)?,
+            Family::Bert(_) => of_template(&preset, &bytes, &tokenizer)?,
+        };
+        let query_table = layout.query_table.as_ref().map(|file| {
+            let documents = &layout.network;
+            QueryTable::load(
+                file,
+                documents,
+                &tokenizer,
+                specials,
+                &options,
+                &mut fingerprint,
+            )
+        });
+        let query_table = query_table.transpose()?;
         let format = options.weight_format();
-        let mut weights = Weights::load(&folder, &config, format, &mut fingerprint)?;
-        let network = Network::new(&config, &mut weights, preset.max_length())?;
+        let mut weights = Weights::load(&layout.network, &family, format, &mut fingerprint)?;
+        let network = Network::new(&family, &mut weights, longest(&preset, looks_up))?;
         let fingerprint = fingerprint.finish();
         Ok(Self {
+            family: family.name(),
             model_id: format!("{}@{fingerprint}", folder.name()),
-            has_term: tokenizer.has_term().collect(),
+            is_term: is_term(&tokenizer, &preset),
             batch_tokens: options.max_batch_tokens(),
             preset,
             specials,
             tokenizer,
             network,
+            query_table,
             fingerprint,
             weight_format: options.weight_format(),
         })
@@ -178,18 +209,29 @@ impl Encoder {
     ///
     /// If a logit is not finite.
     pub fn encode_with_attribution(&self, text: Text<'_>) -> Result<Attribution, Error> {
-        let (tokens, sources) = self
-            .tokenizer
-            .tokenize_with_sources(text, &self.preset, self.specials)
+        let (tokenizer, specials) = self.tokenizer_of(text);
+        let (tokens, sources) = tokenizer
+            .tokenize_with_sources(text, &self.preset, specials)
             .map_err(|error| error.at_document(0))?;
         let mut encoding = Encoding::of(&tokens);
         let mut positions = Vec::new();
-        if !tokens.ids.is_empty() {
+        if let Some(table) = self.table_of(text) {
+            encoding.weights = table.look_up(&tokens.ids, self.preset.top_k());
+            let first = |(id, _): &(u32, f32)| tokens.ids.iter().position(|other| other == id);
+            positions = encoding.weights.iter().filter_map(first).collect();
+        } else if !tokens.ids.is_empty() {
             let pack = Pack::new([tokens.ids.as_slice()]);
             let hidden = self.network.hidden(&pack, &mut Timings::default());
             let found = pooled(self.network.head().attributed(&hidden), &pack, &[0])?;
-            let logits = found.logits.of(0);
-            encoding.weights = term_weights(logits, &self.has_term, self.preset.top_k());
+            encoding.weights = match self.preset.pooling() {
+                Pooling::Max => self.term_weights(&found.logits, 0),
+                Pooling::Sum => {
+                    let saturation = self.preset.saturation();
+                    let head = self.network.head();
+                    let sums = head.sums(&hidden, pack.spans(), saturation);
+                    self.term_weights(&pooled(sums, &pack, &[0])?, 0)
+                }
+            };
             let position = |(id, _): &(u32, f32)| {
                 let idx = usize::try_from(*id).ok();
                 idx.and_then(|idx| found.positions.get(idx))
@@ -201,8 +243,8 @@ impl Encoder {
         Ok(Attribution::new(encoding, positions, tokens.ids, sources))
     }
 
-    /// Encodes texts that are tokenized already, prefix and all; `top_k` still
-    /// applies.
+    /// Encodes texts that are tokenized already, prefix and all, by the network;
+    /// `top_k` still applies.
     ///
     /// # Errors
     ///
@@ -220,8 +262,8 @@ impl Encoder {
         self.encode_tokens(tokens.collect(), &mut |_| {})
     }
 
-    /// The token ids that [`Encoder::encode`] would run: prefix and special
-    /// tokens included, truncated.
+    /// The token ids that [`Encoder::encode`] would run, or look up: prefix and
+    /// special tokens included, truncated.
     ///
     /// # Errors
     ///
@@ -259,7 +301,12 @@ impl Encoder {
 
     /// Rows of the embedding, which token ids are below.
     pub fn vocab_size(&self) -> usize {
-        self.has_term.len()
+        self.is_term.len()
+    }
+
+    /// The family of the network, as `model_type` of `config.json` names it.
+    pub fn family(&self) -> &str {
+        self.family
     }
 
     /// The preset in force, overrides included.
@@ -284,7 +331,27 @@ impl Encoder {
     }
 
     fn tokenize(&self, text: Text<'_>) -> Result<Tokens, Error> {
-        self.tokenizer.tokenize(text, &self.preset, self.specials)
+        let (tokenizer, specials) = self.tokenizer_of(text);
+        let tokens = tokenizer.tokenize(text, &self.preset, specials)?;
+        Ok(Tokens {
+            is_looked_up: self.table_of(text).is_some(),
+            ..tokens
+        })
+    }
+
+    /// The table that the weights of a text are looked up in, if they are.
+    fn table_of(&self, text: Text<'_>) -> Option<&QueryTable> {
+        match text {
+            Text::Query(_) => self.query_table.as_ref(),
+            Text::Document { .. } => None,
+        }
+    }
+
+    fn tokenizer_of(&self, text: Text<'_>) -> (&TextTokenizer, Specials) {
+        match self.table_of(text) {
+            Some(table) => (table.tokenizer(&self.tokenizer), table.specials),
+            None => (&self.tokenizer, self.specials),
+        }
     }
 
     fn tokenize_all(&self, texts: &[Text<'_>], n_before: usize) -> Result<Vec<Tokens>, Error> {
@@ -296,7 +363,8 @@ impl Encoder {
     }
 
     fn check_ids(&self, ids: &[u32]) -> Result<(), Error> {
-        let (max_length, vocab_size) = (self.preset.max_length(), self.vocab_size());
+        let max_length = longest(&self.preset, self.query_table.is_some());
+        let vocab_size = self.vocab_size();
         if ids.len() > max_length {
             return Err(Error::invalid_input(format!(
                 "taking {} token ids: the preset's max_length is {max_length}; truncate them",
@@ -321,6 +389,13 @@ impl Encoder {
     ) -> Result<Vec<Encoding>, Error> {
         let mut encodings: Vec<Encoding> = texts.iter().map(Encoding::of).collect();
         let plan = plan(&texts, self.batch_tokens, MAX_POOLED / self.vocab_size());
+        if let Some(table) = &self.query_table {
+            for (text, encoding) in texts.iter().zip(&mut encodings) {
+                if text.is_looked_up {
+                    encoding.weights = table.look_up(&text.ids, self.preset.top_k());
+                }
+            }
+        }
         let mut n_done = texts.len() - plan.iter().map(Vec::len).sum::<usize>();
         for batch in &plan {
             for (idx, weights) in batch.iter().zip(self.run(&texts, batch)?) {
@@ -337,12 +412,30 @@ impl Encoder {
 
     fn run(&self, texts: &[Tokens], batch: &[usize]) -> Result<Vec<Vec<(u32, f32)>>, Error> {
         let pack = Pack::new(batch.iter().map(|idx| texts[*idx].ids.as_slice()));
-        let found = self.network.max_logits(&pack, &mut Timings::default());
-        let logits = pooled(found, &pack, batch)?;
+        let found = match self.preset.pooling() {
+            Pooling::Max => self.network.max_logits(&pack, &mut Timings::default()),
+            Pooling::Sum => self.network.sums(&pack, self.preset.saturation()),
+        };
+        let values = pooled(found, &pack, batch)?;
         Ok((0..batch.len())
             .into_par_iter()
-            .map(|idx| term_weights(logits.of(idx), &self.has_term, self.preset.top_k()))
+            .map(|idx| self.term_weights(&values, idx))
             .collect())
+    }
+
+    /// Term weights of one text out of what the head pooled.
+    fn term_weights(&self, pooled: &MaxLogits, text_idx: usize) -> Vec<(u32, f32)> {
+        let values = pooled.of(text_idx);
+        let (top_k, saturation) = (self.preset.top_k(), self.preset.saturation());
+        match self.preset.pooling() {
+            Pooling::Max => term_weights(values, &self.is_term, saturation, top_k),
+            // Each position was saturated before they were summed.
+            Pooling::Sum => {
+                let weights = (0..).zip(values).zip(&self.is_term);
+                let active = weights.filter(|((_, weight), is_term)| **is_term && *weight > 0.0);
+                ranked(active.map(|(weight, _)| weight).collect(), top_k)
+            }
+        }
     }
 }
 
@@ -355,7 +448,7 @@ impl std::fmt::Debug for Encoder {
     }
 }
 
-pub(crate) fn read_config(folder: &Folder, fingerprint: &mut Fingerprint) -> Result<Config, Error> {
+pub(crate) fn read_config(folder: &Folder, fingerprint: &mut Fingerprint) -> Result<Family, Error> {
     let bytes = folder.read(CONFIG, MAX_CONFIG)?.ok_or_else(|| {
         Error::missing(format!(
             "opening {CONFIG} in {}: it is not there; name the folder of a Hugging Face checkpoint",
@@ -363,18 +456,31 @@ pub(crate) fn read_config(folder: &Folder, fingerprint: &mut Fingerprint) -> Res
         ))
     })?;
     fingerprint.part("config", &bytes);
-    Config::parse(&bytes)
+    Family::parse(&bytes)
 }
 
-fn read_tokenizer(
-    folder: &Folder,
-    options: &LoadOptions,
-    config: &Config,
-    fingerprint: &mut Fingerprint,
-) -> Result<TextTokenizer, Error> {
-    let bytes = tokenizer_bytes(folder, options)?;
-    fingerprint.part("tokenizer", &bytes);
-    TextTokenizer::parse(&bytes, config.vocab_size)
+/// A text of upper-case letters must not meet a vocabulary of lower-case ones.
+fn check_case(layout: &Layout, tokenizer_json: &[u8]) -> Result<(), Error> {
+    if !layout.lower_case || template::is_lower_casing(tokenizer_json)? {
+        return Ok(());
+    }
+    Err(Error::unsupported(format!(
+        "loading the model from {}: its settings have `do_lower_case`, but the normalizer of \
+         {TOKENIZER} keeps upper case; add a Lowercase normalizer to it",
+        layout.network.path().display()
+    )))
+}
+
+fn is_term(tokenizer: &TextTokenizer, preset: &Preset) -> Vec<bool> {
+    let mut is_term: Vec<bool> = tokenizer.has_term().collect();
+    if preset.drop_specials() {
+        for id in tokenizer.special_ids() {
+            if let Some(place) = usize::try_from(id).ok().and_then(|id| is_term.get_mut(id)) {
+                *place = false;
+            }
+        }
+    }
+    is_term
 }
 
 pub(crate) fn tokenizer_bytes(folder: &Folder, options: &LoadOptions) -> Result<Vec<u8>, Error> {
@@ -394,19 +500,37 @@ fn no_tokenizer(folder: &Folder) -> Error {
     ))
 }
 
-pub(crate) fn check_length(preset: &Preset, config: &Config) -> Result<(), Error> {
-    if preset.max_length() <= config.max_positions {
+/// Most tokens that the network reads.
+fn longest(preset: &Preset, looks_up: bool) -> usize {
+    let queries = preset.query_max_length().filter(|_| !looks_up);
+    preset.max_length().max(queries.unwrap_or(0))
+}
+
+pub(crate) fn check_length(
+    preset: &Preset,
+    looks_up: bool,
+    max_positions: usize,
+) -> Result<(), Error> {
+    let length = longest(preset, looks_up);
+    if length <= max_positions {
         return Ok(());
     }
+    let knob = match length == preset.max_length() {
+        true => "max_length",
+        false => "query_max_length",
+    };
     Err(Error::invalid_input(format!(
-        "loading the model: the preset's max_length is {}, `max_position_embeddings` of config.json \
-         is {}; set max_length to at most that",
-        preset.max_length(),
-        config.max_positions
+        "loading the model: the preset's {knob} is {length}, `max_position_embeddings` of \
+         config.json is {max_positions}; set {knob} to at most that"
     )))
 }
 
-pub(crate) fn specials(preset: &Preset, config: &Config) -> Result<Specials, Error> {
+/// The special tokens that the preset wants, of a family whose config names them.
+pub(crate) fn specials(
+    preset: &Preset,
+    bos_id: Option<u32>,
+    eos_id: Option<u32>,
+) -> Result<Specials, Error> {
     let wanted = |is_wanted: bool, id: Option<u32>, knob: &str, field: &str| match id {
         None if is_wanted => Err(Error::invalid_input(format!(
             "loading the model: the preset's {knob} is true, but config.json has no `{field}`; set \
@@ -415,8 +539,24 @@ pub(crate) fn specials(preset: &Preset, config: &Config) -> Result<Specials, Err
         _ => Ok(id.filter(|_| is_wanted)),
     };
     Ok(Specials {
-        bos: wanted(preset.add_bos(), config.bos_id, "add_bos", "bos_token_id")?,
-        eos: wanted(preset.add_eos(), config.eos_id, "add_eos", "eos_token_id")?,
+        bos: wanted(preset.add_bos(), bos_id, "add_bos", "bos_token_id")?,
+        eos: wanted(preset.add_eos(), eos_id, "add_eos", "eos_token_id")?,
+    })
+}
+
+/// As [`specials`], of a family whose tokenizer names them.
+fn of_template(
+    preset: &Preset,
+    tokenizer_json: &[u8],
+    tokenizer: &TextTokenizer,
+) -> Result<Specials, Error> {
+    if !preset.add_bos() && !preset.add_eos() {
+        return Ok(Specials::default());
+    }
+    let specials = template::specials(tokenizer_json, tokenizer)?;
+    Ok(Specials {
+        bos: specials.bos.filter(|_| preset.add_bos()),
+        eos: specials.eos.filter(|_| preset.add_eos()),
     })
 }
 

@@ -57,7 +57,7 @@ fn rms_norm_row(row: &mut [f32], weight: &[f32], eps: f32) {
 /// Sixteen partial sums: the compiler may not reorder one, and sixteen also lose
 /// less to rounding.
 #[inline(always)]
-fn sum_of_squares(row: &[f32]) -> f32 {
+pub(crate) fn sum_of_squares(row: &[f32]) -> f32 {
     let (chunks, rest) = row.as_chunks::<LANES>();
     let mut sums = [0.0_f32; LANES];
     for chunk in chunks {
@@ -118,7 +118,7 @@ fn max(row: &[f32]) -> f32 {
 }
 
 #[inline(always)]
-fn sum(row: &[f32]) -> f32 {
+pub(crate) fn sum(row: &[f32]) -> f32 {
     let (chunks, rest) = row.as_chunks::<LANES>();
     let mut sums = [0.0_f32; LANES];
     for chunk in chunks {
@@ -181,7 +181,7 @@ pub(crate) fn all_finite(row: &[f32]) -> bool {
 /// Below −87.3 the result is clamped to the smallest normal number, above 88.3
 /// it is infinite (a little before it must be). NaN stays NaN.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     // Adding and subtracting 1.5 · 2²³ rounds to the nearest integer and
@@ -211,7 +211,7 @@ fn exp(x: f32) -> f32 {
     clippy::cast_precision_loss,
     reason = "config ranges keep widths below 2^24"
 )]
-fn to_f32(count: usize) -> f32 {
+pub(crate) fn to_f32(count: usize) -> f32 {
     count as f32
 }
 

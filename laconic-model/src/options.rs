@@ -31,14 +31,14 @@ pub enum WeightFormat {
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
     tokenizer: Option<PathBuf>,
-    preset: Preset,
+    preset: Option<Preset>,
     overrides: Vec<(String, String)>,
     batch_tokens: Option<usize>,
     weights: WeightFormat,
 }
 
 impl LoadOptions {
-    /// The LACONIC preset, the folder's own `tokenizer.json`.
+    /// The preset that fits the folder, the folder's own `tokenizer.json`.
     pub fn new() -> Self {
         Self::default()
     }
@@ -49,10 +49,12 @@ impl LoadOptions {
         self
     }
 
-    /// Starts from this preset. The folder's `laconic.json` and
+    /// Starts from this preset instead of the one that fits the folder:
+    /// [`Preset::laconic`] for a Llama, and for BERT or DistilBERT what the
+    /// folder's files say. The folder's `laconic.json` and
     /// [`LoadOptions::set`] override it, in that order.
     pub fn preset(mut self, preset: Preset) -> Self {
-        self.preset = preset;
+        self.preset = Some(preset);
         self
     }
 
@@ -90,9 +92,10 @@ impl LoadOptions {
         self.batch_tokens.unwrap_or(DEFAULT_BATCH_TOKENS)
     }
 
-    /// The preset, overridden by the folder's side file, then by the caller.
-    pub(crate) fn resolve_preset(&self, folder: &Folder) -> Result<Preset, Error> {
-        let mut preset = self.preset.clone();
+    /// The caller's preset or else the one that fits, overridden by the folder's side file, then by
+    /// the caller.
+    pub(crate) fn resolve_preset(&self, folder: &Folder, fitting: Preset) -> Result<Preset, Error> {
+        let mut preset = self.preset.clone().unwrap_or(fitting);
         if let Some(bytes) = folder.read(SIDE_FILE, MAX_SIDE_FILE)? {
             preset.apply_side_file(&bytes)?;
         }

@@ -24,6 +24,42 @@ pub(crate) const LM_HEAD: &str = "lm_head.weight";
 /// Name of the embedding, which is also the head of tied checkpoints.
 pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
 
+/// What a family's config implies for the tensors of its checkpoints.
+pub(crate) trait Architecture {
+    /// Tensors that have to be there.
+    fn manifest(&self) -> Vec<Expected>;
+
+    /// Tensors that are read if they are there.
+    fn optional(&self) -> Vec<Expected> {
+        Vec::new()
+    }
+
+    /// Whether a tensor that the network does not use is known and changes nothing.
+    fn is_harmless(&self, name: &str) -> bool;
+
+    /// The fields of the config that decide which tensors there are, for errors.
+    fn summary(&self) -> String;
+}
+
+impl Architecture for Config {
+    fn manifest(&self) -> Vec<Expected> {
+        manifest(self)
+    }
+
+    /// `…rotary_emb.inv_freq`, which old exporters wrote, and `lm_head.weight` beside a tied
+    /// embedding, which is ignored as transformers does.
+    fn is_harmless(&self, name: &str) -> bool {
+        name.ends_with("rotary_emb.inv_freq") || (self.is_tied && name == LM_HEAD)
+    }
+
+    fn summary(&self) -> String {
+        format!(
+            "num_hidden_layers = {}, tie_word_embeddings = {}",
+            self.n_layers, self.is_tied
+        )
+    }
+}
+
 /// Every tensor of the network, by its name in the checkpoint.
 pub(crate) struct Weights(HashMap<String, Weight>);
 
@@ -38,12 +74,10 @@ impl Weights {
     ///
     /// Names, shapes and types of all tensors are compared with `config`
     /// before any data is read. Tensors the network does not use are refused,
-    /// except two that are common and harmless: `…rotary_emb.inv_freq`, which
-    /// old exporters wrote, and `lm_head.weight` beside a tied embedding,
-    /// which is ignored as transformers does.
+    /// except those that are common and harmless.
     pub(crate) fn load(
         folder: &Folder,
-        config: &Config,
+        config: &dyn Architecture,
         format: WeightFormat,
         fingerprint: &mut Fingerprint,
     ) -> Result<Self, Error> {
@@ -56,11 +90,11 @@ impl Weights {
 
     /// Makes up every tensor of a network.
     pub(crate) fn generate(
-        config: &Config,
+        config: &dyn Architecture,
         format: WeightFormat,
         mut values: impl FnMut(&Expected) -> Vec<f32>,
     ) -> Self {
-        let tensors = manifest(config).into_iter().map(|tensor| {
+        let tensors = config.manifest().into_iter().map(|tensor| {
             let weight = tensor.pack(values(&tensor), format);
             (tensor.name, weight)
         });
@@ -73,6 +107,11 @@ impl Weights {
             Some(Weight::Matrix(matrix)) => Ok(matrix),
             _ => Err(missing(name)),
         }
+    }
+
+    /// Whether a tensor is there, and still to be taken.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
     }
 
     /// Takes a vector out.
@@ -94,13 +133,14 @@ impl Weights {
 /// Checks all tensors against `config`, then hands those of the network over one by one.
 pub(crate) fn read_each(
     folder: &Folder,
-    config: &Config,
+    config: &dyn Architecture,
     fingerprint: &mut Fingerprint,
     mut accept: impl FnMut(&Expected, Vec<f32>),
 ) -> Result<(), Error> {
     let shards = open_shards(folder)?;
-    let expected = manifest(config);
-    check_manifest(&expected, &shards, config)?;
+    let mut expected = config.manifest();
+    let optional = check_manifest(&expected, &shards, config)?;
+    expected.extend(optional);
     let wanted: HashMap<&str, &Expected> = expected
         .iter()
         .map(|tensor| (tensor.name.as_str(), tensor))
@@ -126,9 +166,28 @@ fn missing(name: &str) -> Error {
 pub(crate) struct Expected {
     pub(crate) name: String,
     dims: Vec<(&'static str, usize)>,
+    /// Rows that are looked up, never multiplied with: they stay f32, whatever the format.
+    is_table: bool,
 }
 
 impl Expected {
+    /// A vector, or a matrix of one output a row.
+    pub(crate) fn new(name: String, dims: &[(&'static str, usize)]) -> Self {
+        Self {
+            name,
+            dims: dims.to_vec(),
+            is_table: false,
+        }
+    }
+
+    /// Rows that are looked up.
+    pub(crate) fn table(name: String, dims: &[(&'static str, usize)]) -> Self {
+        Self {
+            is_table: true,
+            ..Self::new(name, dims)
+        }
+    }
+
     /// Sizes of its dimensions.
     #[cfg(feature = "train")]
     pub(crate) fn shape(&self) -> Vec<usize> {
@@ -142,7 +201,7 @@ impl Expected {
     /// Inputs of a matrix, one output a row; `None` for a vector.
     pub(crate) fn inputs(&self) -> Option<usize> {
         match self.dims.as_slice() {
-            [_, (_, inputs)] => Some(*inputs),
+            [_, (_, inputs)] if !self.is_table => Some(*inputs),
             _ => None,
         }
     }
@@ -186,10 +245,7 @@ pub(crate) fn manifest(config: &Config) -> Vec<Expected> {
         ("mlp.up_proj.weight", vec![mlp, hidden]),
         ("mlp.down_proj.weight", vec![hidden, mlp]),
     ];
-    let expect = |name: String, dims: &[(&'static str, usize)]| Expected {
-        name,
-        dims: dims.to_vec(),
-    };
+    let expect = Expected::new;
     let mut all = vec![expect(EMBEDDING.to_owned(), &[vocab, hidden])];
     for idx in 0..config.n_layers {
         all.extend(
@@ -205,27 +261,37 @@ pub(crate) fn manifest(config: &Config) -> Vec<Expected> {
     all
 }
 
-fn check_manifest(expected: &[Expected], shards: &[Shard], config: &Config) -> Result<(), Error> {
+/// Compares what is there with what has to be; returns what is there of what may be.
+fn check_manifest(
+    expected: &[Expected],
+    shards: &[Shard],
+    config: &dyn Architecture,
+) -> Result<Vec<Expected>, Error> {
     let mut found = collect(shards)?;
     for tensor in expected {
         let Some((shard, info)) = found.remove(tensor.name.as_str()) else {
             return Err(Error::corrupt(format!(
-                "checking the weights against config.json: tensor {} is missing ({}, \
-                 tie_word_embeddings = {}); use the config.json that belongs to the weights",
+                "checking the weights against config.json: tensor {} is missing ({}); use the \
+                 config.json that belongs to the weights",
                 tensor.name,
-                format_args!("num_hidden_layers = {}", config.n_layers),
-                config.is_tied
+                config.summary()
             )));
         };
         check_tensor(tensor, shard, info)?;
     }
-    match found.keys().filter(|name| !is_harmless(name, config)).min() {
-        None => Ok(()),
+    let mut optional = config.optional();
+    optional.retain(|tensor| found.contains_key(tensor.name.as_str()));
+    for tensor in &optional {
+        if let Some((shard, info)) = found.remove(tensor.name.as_str()) {
+            check_tensor(tensor, shard, info)?;
+        }
+    }
+    match found.keys().filter(|name| !config.is_harmless(name)).min() {
+        None => Ok(optional),
         Some(extra) => Err(Error::corrupt(format!(
-            "checking the weights against config.json: the network of num_hidden_layers = {} and \
-             tie_word_embeddings = {} has no tensor {extra:?}; use the config.json that belongs to \
-             the weights",
-            config.n_layers, config.is_tied
+            "checking the weights against config.json: the network of {} has no tensor {extra:?}; \
+             use the config.json that belongs to the weights",
+            config.summary()
         ))),
     }
 }
@@ -248,10 +314,6 @@ fn check_tensor(tensor: &Expected, shard: &str, info: &TensorInfo) -> Result<(),
         )));
     }
     Ok(())
-}
-
-fn is_harmless(name: &str, config: &Config) -> bool {
-    name.ends_with("rotary_emb.inv_freq") || (config.is_tied && name == LM_HEAD)
 }
 
 type Found<'a> = HashMap<&'a str, (&'a str, &'a TensorInfo)>;

@@ -69,13 +69,13 @@ impl Base {
     ) -> Result<(Self, Network), Error> {
         let folder = Folder::open(path)?;
         let mut fingerprint = Fingerprint::new();
-        let config = read_config(&folder, &mut fingerprint)?;
-        let mut preset = options.resolve_preset(&folder)?;
+        let config = read_config(&folder, &mut fingerprint)?.into_llama("training")?;
+        let mut preset = options.resolve_preset(&folder, Preset::laconic())?;
         let longest = recipe.query_length.max(recipe.document_length);
         preset.set("max_length", &longest.to_string())?;
-        check_length(&preset, &config)?;
-        let preset = options.resolve_preset(&folder)?;
-        let specials = specials(&preset, &config)?;
+        check_length(&preset, false, config.max_positions)?;
+        let preset = options.resolve_preset(&folder, Preset::laconic())?;
+        let specials = specials(&preset, config.bos_id, config.eos_id)?;
         let tokenizer_json = tokenizer_bytes(&folder, options)?;
         fingerprint.part("tokenizer", &tokenizer_json);
         let tokenizer = TextTokenizer::parse(&tokenizer_json, config.vocab_size)?;
