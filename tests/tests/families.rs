@@ -12,8 +12,8 @@ const DOCS: &str = r#"{"_id": "a", "title": "Copper", "text": "copper conducts e
 {"_id": "c", "text": "what is the weather in new york now"}
 "#;
 
-const QUERY: &str = "'jumping the lazy dogs: what is the weather in new york, and what conducts \
-                     electricity better than copper and silver?'";
+const QUERY: &str =
+    "'g, v, d, quick sums, i: postings, keeps retrieval of weighted density in women'";
 
 fn checkpoint(family: &str) -> PathBuf {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../laconic-model/tests/families");
@@ -105,5 +105,5 @@ fn training_says_that_it_wants_a_llama() {
         "train '{}' --pairs pairs.jsonl --output out --set steps=1",
         model.display()
     );
-    scratch.laconic(&train).fails(4, &["`bert`", "llama"]);
+    scratch.laconic(&train).fails(3, &["`bert`", "llama"]);
 }
