@@ -21,6 +21,7 @@ use crate::template;
 use crate::text::Text;
 use crate::timings::Timings;
 use crate::tokenize::{Specials, TextTokenizer, Tokens};
+use crate::vocabulary;
 use crate::weights::Weights;
 
 pub(crate) const CONFIG: &str = "config.json";
@@ -93,7 +94,10 @@ impl Encoder {
         let preset = options.resolve_preset(&folder, layout.preset(&family)?)?;
         let looks_up = layout.query_table.is_some();
         check_length(&preset, looks_up, family.max_positions())?;
-        let bytes = tokenizer_bytes(&layout.network, &options)?;
+        let bytes = match &family {
+            Family::Llama(_) => tokenizer_bytes(&layout.network, &options)?,
+            Family::Bert(_) => word_piece_bytes(&layout.network, &options)?,
+        };
         fingerprint.part("tokenizer", &bytes);
         let tokenizer = TextTokenizer::parse(&bytes, family.vocab_size())?;
         check_case(&layout, &bytes)?;
@@ -490,6 +494,16 @@ pub(crate) fn tokenizer_bytes(folder: &Folder, options: &LoadOptions) -> Result<
             .read(TOKENIZER, MAX_TOKENIZER)?
             .ok_or_else(|| no_tokenizer(folder)),
     }
+}
+
+/// As [`tokenizer_bytes`], of BERT, whose older folders have a list of words instead.
+fn word_piece_bytes(folder: &Folder, options: &LoadOptions) -> Result<Vec<u8>, Error> {
+    let is_listed = options.tokenizer_path().is_none() && folder.file(TOKENIZER)?.is_none();
+    let listed = match is_listed {
+        true => vocabulary::tokenizer_json(folder, MAX_TOKENIZER)?,
+        false => None,
+    };
+    listed.map_or_else(|| tokenizer_bytes(folder, options), Ok)
 }
 
 fn no_tokenizer(folder: &Folder) -> Error {

@@ -282,15 +282,19 @@ impl Head {
         let bias = &self.bias[chunk.tokens.clone()];
         let texts = chunk.kept.values().chunks_exact_mut(bias.len());
         for (values, span) in texts.zip(spans) {
+            let values: &mut [f32] = values;
             if K::ADDS_BIAS_LAST {
                 for (value, bias) in values.iter_mut().zip(bias) {
                     *value += bias;
                 }
             }
-            if !all_finite(values) {
-                let bad = first_bad(values, span.start, chunk.tokens.start);
-                chunk.bad = Some(bad);
-                return;
+            // Saturation hides a bias of negative infinity.
+            for numbers in [values, bias] {
+                if !all_finite(numbers) {
+                    let bad = first_bad(numbers, span.start, chunk.tokens.start);
+                    chunk.bad = Some(bad);
+                    return;
+                }
             }
         }
     }

@@ -94,6 +94,7 @@ mod timings;
 mod tokenize;
 #[cfg(feature = "train")]
 pub mod train;
+mod vocabulary;
 mod weights;
 
 pub use attribution::{AttributedTerm, Attribution, Part, Source, Span};

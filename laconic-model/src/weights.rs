@@ -122,6 +122,12 @@ impl Weights {
         }
     }
 
+    /// Puts in one of the tensors that may be there.
+    #[cfg(test)]
+    pub(crate) fn put_vector(&mut self, name: &str, values: Vec<f32>) {
+        self.0.insert(name.to_owned(), Weight::Vector(values));
+    }
+
     #[cfg(test)]
     pub(crate) fn from_map(config: &Config, tensors: &HashMap<String, Vec<f32>>) -> Self {
         Self::generate(config, WeightFormat::F32, |tensor| {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use laconic_model::{Encoder, Encoding, LoadOptions, Preset, Source, Text, WeightFormat};
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{Golden, copy, edit, first_difference, folder, load};
 
 const FAMILIES: [&str; 5] = ["bert", "opensearch", "sparse-encoder", "legacy", "router"];
@@ -246,4 +246,45 @@ fn long_words_do_not_hide_the_rest_of_a_text() {
     let encoding = encoder.encode_document(None, &many).unwrap();
     assert_eq!(encoding.n_tokens, 64);
     assert!(encoding.is_truncated());
+}
+
+/// Folders older than `tokenizer.json` list their vocabulary, a line an entry.
+#[test]
+fn a_vocabulary_will_do_for_a_tokenizer() {
+    for family in ["bert", "opensearch"] {
+        let dir = copy(family);
+        let tokenizer = dir.path().join("tokenizer.json");
+        let file: Value = serde_json::from_slice(&fs::read(&tokenizer).unwrap()).unwrap();
+        let vocabulary = file["model"]["vocab"].as_object().unwrap();
+        let mut entries: Vec<(u64, &String)> = vocabulary
+            .iter()
+            .map(|(entry, id)| (id.as_u64().unwrap(), entry))
+            .collect();
+        entries.sort();
+        let lines: String = entries
+            .iter()
+            .map(|(_, entry)| format!("{entry}\n"))
+            .collect();
+        fs::write(dir.path().join("vocab.txt"), &lines).unwrap();
+        fs::remove_file(&tokenizer).unwrap();
+        let encoder = load(dir.path()).unwrap();
+        assert_eq!(first_difference(&encoder, &Golden::of(family)), None);
+        edit(&dir.path().join("tokenizer_config.json"), |config| {
+            config["do_lower_case"] = json!(false);
+        });
+        let encoder = load(dir.path()).unwrap();
+        assert!(first_difference(&encoder, &Golden::of(family)).is_some());
+        for (lines, word) in [
+            (lines.replace("[SEP]\n", "sep\n"), "[SEP]"),
+            (lines.replace("copper\n", "silver\n"), "repeats"),
+            ("[UNK]\n[CLS]\n[SEP]\nx\n".repeat(2), "repeats"),
+        ] {
+            fs::write(dir.path().join("vocab.txt"), lines).unwrap();
+            let error = load(dir.path()).unwrap_err();
+            assert!(
+                error.is_corrupt() && error.to_string().contains(word),
+                "{error}"
+            );
+        }
+    }
 }

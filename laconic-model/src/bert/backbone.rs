@@ -216,3 +216,88 @@ impl Layer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::Family;
+    use crate::head::Pooled;
+    use crate::network::Network;
+    use crate::options::WeightFormat;
+    use crate::saturation::Saturation;
+    use crate::weights::Architecture;
+    use std::collections::HashMap;
+
+    fn family(json: &str) -> Family {
+        Family::parse(json.as_bytes()).unwrap()
+    }
+
+    fn families() -> [Family; 2] {
+        [
+            family(
+                r#"{"model_type": "bert", "vocab_size": 40, "hidden_size": 8, "type_vocab_size": 2,
+                "intermediate_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2,
+                "max_position_embeddings": 16, "layer_norm_eps": 1e-12, "hidden_act": "gelu",
+                "tie_word_embeddings": false}"#,
+            ),
+            family(
+                r#"{"model_type": "distilbert", "vocab_size": 40, "dim": 8, "hidden_dim": 12,
+                "n_layers": 2, "n_heads": 2, "max_position_embeddings": 16, "activation": "relu"}"#,
+            ),
+        ]
+    }
+
+    /// Both names of BERT's bias, so that it has one.
+    fn tensors(family: &Family) -> HashMap<String, Vec<f32>> {
+        let mut step = 0.0_f32;
+        let mut next = || {
+            step += 0.7;
+            step.sin()
+        };
+        let all = family.manifest().into_iter();
+        all.map(|tensor| {
+            let values = (0..tensor.n_elements()).map(|_| next()).collect();
+            (tensor.name, values)
+        })
+        .collect()
+    }
+
+    fn run(family: &Family, tensors: &HashMap<String, Vec<f32>>) -> [Pooled; 2] {
+        let mut weights = Weights::generate(family, WeightFormat::F32, |tensor| {
+            tensors[&tensor.name].clone()
+        });
+        let bias = vec![0.25; family.vocab_size()];
+        weights.put_vector("cls.predictions.bias", bias);
+        let network = Network::new(family, &mut weights, 16).unwrap();
+        let pack = Pack::new([&[1, 2, 3][..], &[0, 4]]);
+        [
+            network.max_logits(&pack, &mut Timings::default()),
+            network.sums(&pack, Saturation::Once),
+        ]
+    }
+
+    /// As of a Llama: on load such weights are refused; here they get past the door, and the head
+    /// must still see each of them.
+    #[test]
+    fn a_poisoned_weight_of_any_tensor_reaches_the_head_as_not_finite() {
+        let mut n_reported = 0;
+        for family in families() {
+            let clean = tensors(&family);
+            for pooled in run(&family, &clean) {
+                assert!(matches!(pooled, Pooled::Logits(_)));
+            }
+            for name in clean.keys() {
+                for poison in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                    let mut tensors = clean.clone();
+                    tensors.get_mut(name).unwrap()[1] = poison;
+                    for pooled in run(&family, &tensors) {
+                        let is_seen = matches!(pooled, Pooled::NotFinite(_));
+                        assert!(is_seen, "{name} with {poison}");
+                        n_reported += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(n_reported, (42 + 41) * 3 * 2);
+    }
+}
