@@ -88,49 +88,23 @@ impl Encoder {
     /// or infinite; if a knob is unknown or out of range.
     pub fn load(folder: impl AsRef<Path>, options: LoadOptions) -> Result<Self, Error> {
         let folder = Folder::open(folder.as_ref())?;
-        let layout = Layout::open(&folder)?;
         let mut fingerprint = Fingerprint::new();
-        let family = read_config(&layout.network, &mut fingerprint)?;
-        let preset = options.resolve_preset(&folder, layout.preset(&family)?)?;
-        let looks_up = layout.query_table.is_some();
-        check_length(&preset, looks_up, family.max_positions())?;
-        let bytes = match &family {
-            Family::Llama(_) => tokenizer_bytes(&layout.network, &options)?,
-            Family::Bert(_) => word_piece_bytes(&layout.network, &options)?,
-        };
-        fingerprint.part("tokenizer", &bytes);
-        let tokenizer = TextTokenizer::parse(&bytes, family.vocab_size())?;
-        check_case(&layout, &bytes)?;
-        let specials = match &family {
-            Family::Llama(config) => specials(&preset, config.bos_id, config.eos_id)?,
-            Family::Bert(_) => of_template(&preset, &bytes, &tokenizer)?,
-        };
-        let query_table = layout.query_table.as_ref().map(|file| {
-            let documents = &layout.network;
-            QueryTable::load(
-                file,
-                documents,
-                &tokenizer,
-                specials,
-                &options,
-                &mut fingerprint,
-            )
-        });
-        let query_table = query_table.transpose()?;
-        let format = options.weight_format();
-        let mut weights = Weights::load(&layout.network, &family, format, &mut fingerprint)?;
-        let network = Network::new(&family, &mut weights, longest(&preset, looks_up))?;
+        let parts = Parts::open(&folder, &options, &mut fingerprint)?;
+        let (documents, format) = (&parts.layout.network, options.weight_format());
+        let mut weights = Weights::load(documents, &parts.family, format, &mut fingerprint)?;
+        let longest = longest(&parts.preset, parts.query_table.is_some());
+        let network = Network::new(&parts.family, &mut weights, longest)?;
         let fingerprint = fingerprint.finish();
         Ok(Self {
-            family: family.name(),
-            model_id: format!("{}@{fingerprint}", folder.name()),
-            is_term: is_term(&tokenizer, &preset),
+            family: parts.family.name(),
+            model_id: model_id(&folder, &fingerprint),
+            is_term: is_term(&parts.tokenizer, &parts.preset),
             batch_tokens: options.max_batch_tokens(),
-            preset,
-            specials,
-            tokenizer,
+            preset: parts.preset,
+            specials: parts.specials,
+            tokenizer: parts.tokenizer,
             network,
-            query_table,
+            query_table: parts.query_table,
             fingerprint,
             weight_format: options.weight_format(),
         })
@@ -441,6 +415,59 @@ impl Encoder {
             }
         }
     }
+}
+
+/// Everything of a model but its weights.
+pub(crate) struct Parts {
+    pub(crate) layout: Layout,
+    pub(crate) family: Family,
+    pub(crate) preset: Preset,
+    pub(crate) tokenizer: TextTokenizer,
+    pub(crate) specials: Specials,
+    pub(crate) query_table: Option<QueryTable>,
+}
+
+impl Parts {
+    /// Reads and checks them. The fingerprint is to go on with the weights.
+    pub(crate) fn open(
+        folder: &Folder,
+        options: &LoadOptions,
+        fingerprint: &mut Fingerprint,
+    ) -> Result<Self, Error> {
+        let layout = Layout::open(folder)?;
+        let family = read_config(&layout.network, fingerprint)?;
+        let preset = options.resolve_preset(folder, layout.preset(&family)?)?;
+        let looks_up = layout.query_table.is_some();
+        check_length(&preset, looks_up, family.max_positions())?;
+        let bytes = match &family {
+            Family::Llama(_) => tokenizer_bytes(&layout.network, options)?,
+            Family::Bert(_) => word_piece_bytes(&layout.network, options)?,
+        };
+        fingerprint.part("tokenizer", &bytes);
+        let tokenizer = TextTokenizer::parse(&bytes, family.vocab_size())?;
+        check_case(&layout, &bytes)?;
+        let specials = match &family {
+            Family::Llama(config) => specials(&preset, config.bos_id, config.eos_id)?,
+            Family::Bert(_) => of_template(&preset, &bytes, &tokenizer)?,
+        };
+        let query_table = layout.query_table.as_ref().map(|file| {
+            let network = &layout.network;
+            QueryTable::load(file, network, &tokenizer, specials, options, fingerprint)
+        });
+        Ok(Self {
+            query_table: query_table.transpose()?,
+            layout,
+            family,
+            preset,
+            tokenizer,
+            specials,
+        })
+    }
+}
+
+/// Folder name and fingerprint.
+pub(crate) fn model_id(folder: &Folder, fingerprint: &str) -> String {
+    format!("{}@{fingerprint}", folder.name())
 }
 
 impl std::fmt::Debug for Encoder {

@@ -60,6 +60,11 @@ impl QueryTable {
         })
     }
 
+    /// Tokens that a query can have as terms.
+    pub(crate) fn n_terms(&self) -> usize {
+        self.weights.iter().filter(|weight| **weight > 0.0).count()
+    }
+
     pub(crate) fn tokenizer<'a>(&'a self, documents: &'a TextTokenizer) -> &'a TextTokenizer {
         self.tokenizer.as_ref().unwrap_or(documents)
     }

@@ -122,6 +122,16 @@ impl Weights {
         }
     }
 
+    /// Bytes that they take in memory.
+    #[cfg(test)]
+    pub(crate) fn n_bytes(&self) -> usize {
+        let bytes = |weight: &Weight| match weight {
+            Weight::Vector(vector) => size_of_val(vector.as_slice()),
+            Weight::Matrix(matrix) => matrix.n_bytes(),
+        };
+        self.0.values().map(bytes).sum()
+    }
+
     /// Puts in one of the tensors that may be there.
     #[cfg(test)]
     pub(crate) fn put_vector(&mut self, name: &str, values: Vec<f32>) {
@@ -163,6 +173,39 @@ pub(crate) fn read_each(
     Ok(())
 }
 
+/// A tensor of the network as it lies in a file.
+pub(crate) struct Stored {
+    pub(crate) tensor: Expected,
+    pub(crate) shard: String,
+    pub(crate) dtype: String,
+}
+
+/// Checks all tensors against `config` and hashes them, without keeping any.
+pub(crate) fn inspect(
+    folder: &Folder,
+    config: &dyn Architecture,
+    fingerprint: &mut Fingerprint,
+) -> Result<Vec<Stored>, Error> {
+    let shards = open_shards(folder)?;
+    let mut expected = config.manifest();
+    let optional = check_manifest(&expected, &shards, config)?;
+    expected.extend(optional);
+    let found = collect(&shards)?;
+    let stored = expected.into_iter().filter_map(|tensor| {
+        let (shard, info) = found.get(tensor.name.as_str())?;
+        Some(Stored {
+            dtype: format!("{:?}", info.dtype),
+            shard: (*shard).to_owned(),
+            tensor,
+        })
+    });
+    let stored = stored.collect();
+    for shard in shards {
+        shard.read(fingerprint, |_| false, |_, _| {})?;
+    }
+    Ok(stored)
+}
+
 fn missing(name: &str) -> Error {
     Error::corrupt(format!("building the network: {name} is missing"))
 }
@@ -171,7 +214,7 @@ fn missing(name: &str) -> Error {
 /// from.
 pub(crate) struct Expected {
     pub(crate) name: String,
-    dims: Vec<(&'static str, usize)>,
+    pub(crate) dims: Vec<(&'static str, usize)>,
     /// Rows that are looked up, never multiplied with: they stay f32, whatever the format.
     is_table: bool,
 }

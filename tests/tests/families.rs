@@ -107,3 +107,86 @@ fn training_says_that_it_wants_a_llama() {
     );
     scratch.laconic(&train).fails(3, &["`bert`", "llama"]);
 }
+
+#[test]
+fn model_info_says_what_a_folder_holds() {
+    let scratch = scratch!();
+    let info = |family: &str, options: &str| {
+        let model = checkpoint(family);
+        let command = format!("model info '{}' {options}", model.display());
+        scratch.laconic(&command).succeeds()
+    };
+    let router = info("router", "--json").json();
+    assert_eq!(router["family"], "bert");
+    assert_eq!(router["shape"]["num_hidden_layers"], 2);
+    assert_eq!(router["queries"]["by"], "table");
+    assert_eq!(router["special_tokens"], json!(["[CLS]", "[SEP]"]));
+    assert_eq!(router["preset"]["knobs"]["saturations"], "2");
+    let paths = router["files"].as_array().unwrap().iter();
+    let paths: Vec<&str> = paths.map(|file| file["path"].as_str().unwrap()).collect();
+    for path in [
+        "modules.json",
+        "router_config.json",
+        "document_0_Transformer/model.safetensors",
+        "query_0_SparseStaticEmbedding/model.safetensors",
+    ] {
+        assert!(paths.contains(&path), "{path}: {paths:?}");
+    }
+    let stored: u64 = router["stored_as"]["F16"].as_u64().unwrap();
+    assert_eq!(router["parameters"].as_u64(), Some(stored));
+    // 200 × 32 words, 64 + 2 places, two layers, the head.
+    let layer = 4 * (32 * 32 + 32) + 2 * 32 * 48 + 48 + 32 + 4 * 32;
+    let expected = (200 + 64 + 2) * 32 + 64 + 2 * layer + 32 * 32 + 32 + 64 + 200;
+    assert_eq!(stored, expected);
+    let text = info("opensearch", "--set top_k=7").stdout;
+    for word in [
+        "distilbert",
+        "drop_specials",
+        "\"7\"",
+        "looked up",
+        "idf.json",
+    ] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    // The identity is the one that an index is made with.
+    scratch.write("docs.jsonl", DOCS);
+    let bert = checkpoint("bert");
+    let index = format!(
+        "index --index idx --docs docs.jsonl --model '{}'",
+        bert.display()
+    );
+    scratch.laconic(&index).succeeds();
+    let field = scratch.laconic("info --index idx --json").succeeds().json();
+    let bert = info("bert", "--json").json();
+    assert_eq!(field["laconic_fields"][0]["model"], bert["model_id"]);
+    let preset = format!("splade@{}", bert["preset"]["hash"].as_str().unwrap());
+    assert_eq!(field["laconic_fields"][0]["preset"], preset);
+}
+
+#[test]
+fn a_preset_may_be_named() {
+    let scratch = scratch!();
+    scratch.write("docs.jsonl", DOCS);
+    let model = format!("--model '{}'", checkpoint("bert").display());
+    let encode = |options: &str| {
+        let command = format!("encode {model} --kind document --input docs.jsonl {options}");
+        scratch.laconic(&command)
+    };
+    let plain = encode("").succeeds().stdout;
+    let named = encode("--preset splade --set max_length=64")
+        .succeeds()
+        .stdout;
+    assert_eq!(plain, named);
+    let other = encode("--preset opensearch --set max_length=64")
+        .succeeds()
+        .stdout;
+    assert_ne!(plain, other);
+    assert!(
+        !other.contains("[CLS]") && plain.contains("[CLS]"),
+        "{plain}"
+    );
+    encode("--preset splode").fails(3, &["splode", "laconic, splade, opensearch"]);
+    scratch
+        .laconic("index --index idx --docs docs.jsonl --preset splade")
+        .fails(2, &["--model"]);
+}

@@ -12,6 +12,7 @@ mod index;
 mod info;
 mod mine;
 mod model;
+mod model_info;
 mod optimize;
 mod options;
 mod page_options;

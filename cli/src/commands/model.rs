@@ -7,10 +7,11 @@ use clap::{Args, Subcommand};
 use laconic_model::train::NewModel;
 
 use super::Global;
+use super::model_info::Info;
 use crate::collection::{self, LineReader};
 use crate::terminal::{Ending, note, progress};
 
-/// Make checkpoints
+/// Make checkpoints, and look into them
 #[derive(Debug, Args)]
 pub(crate) struct Model {
     #[command(subcommand)]
@@ -20,6 +21,7 @@ pub(crate) struct Model {
 #[derive(Debug, Subcommand)]
 enum Command {
     New(New),
+    Info(Info),
 }
 
 /// Make a small model to train, with a tokenizer for the texts of a corpus
@@ -63,6 +65,7 @@ impl Model {
     pub(crate) fn run(self, global: &Global) -> Result<Ending> {
         match self.command {
             Command::New(new) => new.run(global),
+            Command::Info(info) => info.run(global),
         }
     }
 }
