@@ -87,6 +87,10 @@ impl Architecture for Family {
         self.architecture().optional()
     }
 
+    fn renamed(&self, name: &str) -> Option<String> {
+        self.architecture().renamed(name)
+    }
+
     fn is_harmless(&self, name: &str) -> bool {
         self.architecture().is_harmless(name)
     }

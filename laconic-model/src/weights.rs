@@ -34,6 +34,11 @@ pub(crate) trait Architecture {
         Vec::new()
     }
 
+    /// The name that a tensor has today, if this is an older one.
+    fn renamed(&self, _name: &str) -> Option<String> {
+        None
+    }
+
     /// Whether a tensor that the network does not use is known and changes nothing.
     fn is_harmless(&self, name: &str) -> bool;
 
@@ -153,7 +158,7 @@ pub(crate) fn read_each(
     fingerprint: &mut Fingerprint,
     mut accept: impl FnMut(&Expected, Vec<f32>),
 ) -> Result<(), Error> {
-    let shards = open_shards(folder)?;
+    let shards = open_renamed(folder, config)?;
     let mut expected = config.manifest();
     let optional = check_manifest(&expected, &shards, config)?;
     expected.extend(optional);
@@ -186,7 +191,7 @@ pub(crate) fn inspect(
     config: &dyn Architecture,
     fingerprint: &mut Fingerprint,
 ) -> Result<Vec<Stored>, Error> {
-    let shards = open_shards(folder)?;
+    let shards = open_renamed(folder, config)?;
     let mut expected = config.manifest();
     let optional = check_manifest(&expected, &shards, config)?;
     expected.extend(optional);
@@ -381,6 +386,17 @@ fn collect(shards: &[Shard]) -> Result<Found<'_>, Error> {
         }
     }
     Ok(found)
+}
+
+/// The shards, their tensors under today's names.
+fn open_renamed(folder: &Folder, config: &dyn Architecture) -> Result<Vec<Shard>, Error> {
+    let mut shards = open_shards(folder)?;
+    for (name, _) in shards.iter_mut().flat_map(|shard| &mut shard.tensors) {
+        if let Some(renamed) = config.renamed(name) {
+            *name = renamed;
+        }
+    }
+    Ok(shards)
 }
 
 fn open_shards(folder: &Folder) -> Result<Vec<Shard>, Error> {

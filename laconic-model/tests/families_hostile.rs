@@ -337,6 +337,17 @@ fn harmless_tensors_are_passed_over_and_missing_ones_named() {
             header.insert(to.to_owned(), info);
         })
     };
+    let old = with(&|header, _| {
+        let sound = std::mem::take(header);
+        for (name, info) in sound {
+            let name = name.replace("LayerNorm.weight", "LayerNorm.gamma");
+            header.insert(name.replace("LayerNorm.bias", "LayerNorm.beta"), info);
+        }
+    });
+    assert_eq!(first_difference(&old.unwrap(), &golden), None);
+    let name = "bert.embeddings.LayerNorm.gamma";
+    let error = push(name, "F16", &[32], &[0; 64]).unwrap_err();
+    assert!(error.to_string().contains("LayerNorm.weight"), "{error}");
     // The output's bias has two names, and a tied output matrix may be written out again.
     let encoder = rename("cls.predictions.bias", "cls.predictions.decoder.bias").unwrap();
     assert_eq!(first_difference(&encoder, &golden), None);

@@ -145,6 +145,15 @@ impl Architecture for BertConfig {
         all
     }
 
+    /// Norms were called so by TensorFlow, and in files made of its checkpoints they still are.
+    fn renamed(&self, name: &str) -> Option<String> {
+        let gamma = name.strip_suffix("LayerNorm.gamma");
+        let beta = name.strip_suffix("LayerNorm.beta");
+        gamma
+            .map(|path| format!("{path}LayerNorm.weight"))
+            .or_else(|| beta.map(|path| format!("{path}LayerNorm.bias")))
+    }
+
     fn is_harmless(&self, name: &str) -> bool {
         let beginnings = self.names.harmless.iter();
         beginnings.copied().any(|known| name.starts_with(known))
