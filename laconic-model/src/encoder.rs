@@ -525,12 +525,20 @@ pub(crate) fn tokenizer_bytes(folder: &Folder, options: &LoadOptions) -> Result<
 
 /// As [`tokenizer_bytes`], of BERT, whose older folders have a list of words instead.
 fn word_piece_bytes(folder: &Folder, options: &LoadOptions) -> Result<Vec<u8>, Error> {
-    let is_listed = options.tokenizer_path().is_none() && folder.file(TOKENIZER)?.is_none();
-    let listed = match is_listed {
+    let has_none = options.tokenizer_path().is_none() && folder.file(TOKENIZER)?.is_none();
+    let listed = match has_none {
         true => vocabulary::tokenizer_json(folder, MAX_TOKENIZER)?,
         false => None,
     };
-    listed.map_or_else(|| tokenizer_bytes(folder, options), Ok)
+    match listed {
+        Some(bytes) => Ok(bytes),
+        None if has_none => Err(Error::missing(format!(
+            "opening {TOKENIZER} in {}: neither it nor vocab.txt is there; download the \
+             checkpoint's tokenizer, or name it with LoadOptions::tokenizer",
+            folder.path().display()
+        ))),
+        None => tokenizer_bytes(folder, options),
+    }
 }
 
 fn no_tokenizer(folder: &Folder) -> Error {

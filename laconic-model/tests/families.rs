@@ -266,7 +266,15 @@ fn a_vocabulary_will_do_for_a_tokenizer() {
             .map(|(_, entry)| format!("{entry}\n"))
             .collect();
         fs::write(dir.path().join("vocab.txt"), &lines).unwrap();
+        let lines_file = dir.path().join("vocab.txt");
         fs::remove_file(&tokenizer).unwrap();
+        fs::remove_file(&lines_file).unwrap();
+        let error = load(dir.path()).unwrap_err();
+        assert!(
+            error.is_missing() && error.to_string().contains("vocab.txt"),
+            "{error}"
+        );
+        fs::write(&lines_file, &lines).unwrap();
         let encoder = load(dir.path()).unwrap();
         assert_eq!(first_difference(&encoder, &Golden::of(family)), None);
         edit(&dir.path().join("tokenizer_config.json"), |config| {
