@@ -370,3 +370,46 @@ fn harmless_tensors_are_passed_over_and_missing_ones_named() {
         "{error}"
     );
 }
+
+/// The hub's cache links every file of a snapshot to its blobs, those of modules too; out of the
+/// model a link must not lead, nor may a module's folder be one.
+#[cfg(unix)]
+#[test]
+fn links_lead_to_the_blobs_of_the_hub_and_nowhere_else() {
+    use std::os::unix::fs::symlink;
+
+    fn link_all(from: &Path, to: &Path, blobs: &Path, n: &mut usize) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let to = to.join(entry.file_name());
+            if entry.path().is_dir() {
+                link_all(&entry.path(), &to, blobs, n);
+            } else {
+                *n += 1;
+                let blob = blobs.join(n.to_string());
+                fs::copy(entry.path(), &blob).unwrap();
+                symlink(blob, to).unwrap();
+            }
+        }
+    }
+    let cache = tempfile::tempdir().unwrap();
+    let model = cache.path().join("models--a--router");
+    let (blobs, snapshot) = (model.join("blobs"), model.join("snapshots/0123"));
+    fs::create_dir_all(&blobs).unwrap();
+    link_all(&folder("router"), &snapshot, &blobs, &mut 0);
+    let encoder = load(&snapshot).unwrap();
+    assert_eq!(first_difference(&encoder, &Golden::of("router")), None);
+
+    let dir = copy("router");
+    let module = dir.path().join("document_1_SpladePooling");
+    let apart = tempfile::tempdir().unwrap();
+    let moved = apart.path().join("pooling");
+    fs::rename(&module, &moved).unwrap();
+    symlink(&moved, &module).unwrap();
+    let error = load(dir.path()).unwrap_err();
+    assert!(
+        error.is_corrupt() && error.to_string().contains("SpladePooling"),
+        "{error}"
+    );
+}
