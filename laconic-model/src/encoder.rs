@@ -9,26 +9,17 @@ use crate::backbone::Pack;
 use crate::batch::plan;
 use crate::encoding::{Encoding, Trace, ranked, term_weights};
 use crate::error::Error;
-use crate::family::Family;
-use crate::folder::{Fingerprint, Folder, read_named};
+use crate::folder::{Fingerprint, Folder};
 use crate::head::{MaxLogits, Pooled};
-use crate::layout::Layout;
 use crate::network::Network;
 use crate::options::{LoadOptions, WeightFormat};
+use crate::parts::{Parts, longest, model_id};
 use crate::preset::{Pooling, Preset};
 use crate::query_table::QueryTable;
-use crate::template;
 use crate::text::Text;
 use crate::timings::Timings;
 use crate::tokenize::{Specials, TextTokenizer, Tokens};
-use crate::vocabulary;
 use crate::weights::Weights;
-
-pub(crate) const CONFIG: &str = "config.json";
-pub(crate) const TOKENIZER: &str = "tokenizer.json";
-
-pub(crate) const MAX_CONFIG: u64 = 1 << 20;
-pub(crate) const MAX_TOKENIZER: u64 = 64 << 20;
 
 /// Texts tokenized and sorted at a time. Bounds what lies around between
 /// tokenizer and network, however many texts the caller hands in.
@@ -417,59 +408,6 @@ impl Encoder {
     }
 }
 
-/// Everything of a model but its weights.
-pub(crate) struct Parts {
-    pub(crate) layout: Layout,
-    pub(crate) family: Family,
-    pub(crate) preset: Preset,
-    pub(crate) tokenizer: TextTokenizer,
-    pub(crate) specials: Specials,
-    pub(crate) query_table: Option<QueryTable>,
-}
-
-impl Parts {
-    /// Reads and checks them. The fingerprint is to go on with the weights.
-    pub(crate) fn open(
-        folder: &Folder,
-        options: &LoadOptions,
-        fingerprint: &mut Fingerprint,
-    ) -> Result<Self, Error> {
-        let layout = Layout::open(folder)?;
-        let family = read_config(&layout.network, fingerprint)?;
-        let preset = options.resolve_preset(folder, layout.preset(&family)?)?;
-        let looks_up = layout.query_table.is_some();
-        check_length(&preset, looks_up, family.max_positions())?;
-        let bytes = match &family {
-            Family::Llama(_) => tokenizer_bytes(&layout.network, options)?,
-            Family::Bert(_) => word_piece_bytes(&layout.network, options)?,
-        };
-        fingerprint.part("tokenizer", &bytes);
-        let tokenizer = TextTokenizer::parse(&bytes, family.vocab_size())?;
-        check_case(&layout, &bytes)?;
-        let specials = match &family {
-            Family::Llama(config) => specials(&preset, config.bos_id, config.eos_id)?,
-            Family::Bert(_) => of_template(&preset, &bytes, &tokenizer)?,
-        };
-        let query_table = layout.query_table.as_ref().map(|file| {
-            let network = &layout.network;
-            QueryTable::load(file, network, &tokenizer, specials, options, fingerprint)
-        });
-        Ok(Self {
-            query_table: query_table.transpose()?,
-            layout,
-            family,
-            preset,
-            tokenizer,
-            specials,
-        })
-    }
-}
-
-/// Folder name and fingerprint.
-pub(crate) fn model_id(folder: &Folder, fingerprint: &str) -> String {
-    format!("{}@{fingerprint}", folder.name())
-}
-
 impl std::fmt::Debug for Encoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Encoder")
@@ -477,29 +415,6 @@ impl std::fmt::Debug for Encoder {
             .field("preset", &self.preset)
             .finish_non_exhaustive()
     }
-}
-
-pub(crate) fn read_config(folder: &Folder, fingerprint: &mut Fingerprint) -> Result<Family, Error> {
-    let bytes = folder.read(CONFIG, MAX_CONFIG)?.ok_or_else(|| {
-        Error::missing(format!(
-            "opening {CONFIG} in {}: it is not there; name the folder of a Hugging Face checkpoint",
-            folder.path().display()
-        ))
-    })?;
-    fingerprint.part("config", &bytes);
-    Family::parse(&bytes)
-}
-
-/// A text of upper-case letters must not meet a vocabulary of lower-case ones.
-fn check_case(layout: &Layout, tokenizer_json: &[u8]) -> Result<(), Error> {
-    if !layout.lower_case || template::is_lower_casing(tokenizer_json)? {
-        return Ok(());
-    }
-    Err(Error::unsupported(format!(
-        "loading the model from {}: its settings have `do_lower_case`, but the normalizer of \
-         {TOKENIZER} keeps upper case; add a Lowercase normalizer to it",
-        layout.network.path().display()
-    )))
 }
 
 fn is_term(tokenizer: &TextTokenizer, preset: &Preset) -> Vec<bool> {
@@ -512,101 +427,6 @@ fn is_term(tokenizer: &TextTokenizer, preset: &Preset) -> Vec<bool> {
         }
     }
     is_term
-}
-
-pub(crate) fn tokenizer_bytes(folder: &Folder, options: &LoadOptions) -> Result<Vec<u8>, Error> {
-    match options.tokenizer_path() {
-        Some(path) => read_named(path, MAX_TOKENIZER),
-        None => folder
-            .read(TOKENIZER, MAX_TOKENIZER)?
-            .ok_or_else(|| no_tokenizer(folder)),
-    }
-}
-
-/// As [`tokenizer_bytes`], of BERT, whose older folders have a list of words instead.
-fn word_piece_bytes(folder: &Folder, options: &LoadOptions) -> Result<Vec<u8>, Error> {
-    let has_none = options.tokenizer_path().is_none() && folder.file(TOKENIZER)?.is_none();
-    let listed = match has_none {
-        true => vocabulary::tokenizer_json(folder, MAX_TOKENIZER)?,
-        false => None,
-    };
-    match listed {
-        Some(bytes) => Ok(bytes),
-        None if has_none => Err(Error::missing(format!(
-            "opening {TOKENIZER} in {}: neither it nor vocab.txt is there; download the \
-             checkpoint's tokenizer, or name it with LoadOptions::tokenizer",
-            folder.path().display()
-        ))),
-        None => tokenizer_bytes(folder, options),
-    }
-}
-
-fn no_tokenizer(folder: &Folder) -> Error {
-    Error::missing(format!(
-        "opening {TOKENIZER} in {}: it is not there; LACONIC checkpoints ship no tokenizer, name \
-         the {TOKENIZER} of the base model (Llama 3, 128,256 entries) with LoadOptions::tokenizer",
-        folder.path().display()
-    ))
-}
-
-/// Most tokens that the network reads.
-fn longest(preset: &Preset, looks_up: bool) -> usize {
-    let queries = preset.query_max_length().filter(|_| !looks_up);
-    preset.max_length().max(queries.unwrap_or(0))
-}
-
-pub(crate) fn check_length(
-    preset: &Preset,
-    looks_up: bool,
-    max_positions: usize,
-) -> Result<(), Error> {
-    let length = longest(preset, looks_up);
-    if length <= max_positions {
-        return Ok(());
-    }
-    let knob = match length == preset.max_length() {
-        true => "max_length",
-        false => "query_max_length",
-    };
-    Err(Error::invalid_input(format!(
-        "loading the model: the preset's {knob} is {length}, `max_position_embeddings` of \
-         config.json is {max_positions}; set {knob} to at most that"
-    )))
-}
-
-/// The special tokens that the preset wants, of a family whose config names them.
-pub(crate) fn specials(
-    preset: &Preset,
-    bos_id: Option<u32>,
-    eos_id: Option<u32>,
-) -> Result<Specials, Error> {
-    let wanted = |is_wanted: bool, id: Option<u32>, knob: &str, field: &str| match id {
-        None if is_wanted => Err(Error::invalid_input(format!(
-            "loading the model: the preset's {knob} is true, but config.json has no `{field}`; set \
-             {knob} to false"
-        ))),
-        _ => Ok(id.filter(|_| is_wanted)),
-    };
-    Ok(Specials {
-        bos: wanted(preset.add_bos(), bos_id, "add_bos", "bos_token_id")?,
-        eos: wanted(preset.add_eos(), eos_id, "add_eos", "eos_token_id")?,
-    })
-}
-
-/// As [`specials`], of a family whose tokenizer names them.
-fn of_template(
-    preset: &Preset,
-    tokenizer_json: &[u8],
-    tokenizer: &TextTokenizer,
-) -> Result<Specials, Error> {
-    if !preset.add_bos() && !preset.add_eos() {
-        return Ok(Specials::default());
-    }
-    let specials = template::specials(tokenizer_json, tokenizer)?;
-    Ok(Specials {
-        bos: specials.bos.filter(|_| preset.add_bos()),
-        eos: specials.eos.filter(|_| preset.add_eos()),
-    })
 }
 
 /// Turns a bad row of a pack into the text and position the caller knows.

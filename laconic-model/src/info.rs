@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::encoder::{CONFIG, Parts, TOKENIZER, model_id};
 use crate::error::Error;
 use crate::family::Family;
 use crate::folder::{Fingerprint, Folder};
 use crate::matmul::GROUP;
 use crate::options::{LoadOptions, WeightFormat};
+use crate::parts::{CONFIG, Parts, TOKENIZER, model_id};
 use crate::preset::{Preset, SIDE_FILE};
 use crate::weights::{Expected, Stored, inspect};
 

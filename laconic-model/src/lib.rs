@@ -90,6 +90,7 @@ mod layout;
 mod matmul;
 mod network;
 mod options;
+mod parts;
 mod preset;
 mod query_table;
 mod rope;

@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 
 use crate::config::narrow;
-use crate::encoder::TOKENIZER;
 use crate::encoding::ranked;
 use crate::error::Error;
 use crate::folder::{Fingerprint, Folder};
 use crate::layout::TableFile;
 use crate::options::LoadOptions;
+use crate::parts::TOKENIZER;
 use crate::shard::{Shard, UniqueMap, is_readable};
 use crate::tokenize::{Specials, TextTokenizer};
 
@@ -90,7 +90,7 @@ fn own_tokenizer(
     documents: &TextTokenizer,
     fingerprint: &mut Fingerprint,
 ) -> Result<Option<TextTokenizer>, Error> {
-    let Some(bytes) = file.folder.read(TOKENIZER, crate::encoder::MAX_TOKENIZER)? else {
+    let Some(bytes) = file.folder.read(TOKENIZER, crate::parts::MAX_TOKENIZER)? else {
         return Ok(None);
     };
     fingerprint.part("query tokenizer", &bytes);

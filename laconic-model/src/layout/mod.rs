@@ -43,7 +43,7 @@ impl Layout {
     ///
     /// A Llama is always plain: LACONIC's checkpoints are. Of all others, `modules.json` decides.
     pub(crate) fn open(root: &Folder) -> Result<Self, Error> {
-        let config = root.read(crate::encoder::CONFIG, crate::encoder::MAX_CONFIG)?;
+        let config = root.read(crate::parts::CONFIG, crate::parts::MAX_CONFIG)?;
         if config.is_some_and(|bytes| is_llama(&bytes)) {
             return Ok(Self::of(root.clone(), Preset::laconic()));
         }

@@ -15,12 +15,12 @@ use super::parameter::{Adapter, Linear, Parameter};
 use super::random::Random;
 use super::recipe::{Lora, Recipe};
 use crate::config::Config;
-use crate::encoder::{
-    CONFIG, MAX_CONFIG, TOKENIZER, check_length, read_config, specials, tokenizer_bytes,
-};
 use crate::error::Error;
 use crate::folder::{Fingerprint, Folder};
 use crate::options::LoadOptions;
+use crate::parts::{
+    CONFIG, MAX_CONFIG, TOKENIZER, check_length, read_config, specials, tokenizer_bytes,
+};
 use crate::preset::{Preset, SIDE_FILE};
 use crate::rope::RopeTable;
 use crate::tokenize::{Specials, TextTokenizer};
