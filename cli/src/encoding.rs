@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use laconic_model::{Encoder, Encoding, LoadOptions, Text, WeightFormat};
+use laconic_model::{Encoder, Encoding, LoadOptions, Preset, Text, WeightFormat};
 use laconic_tantivy::{ModelIdentity, SparseVector};
 
 use crate::collection::{Document, Located};
@@ -47,14 +47,31 @@ pub fn load(
     overrides: &[(String, String)],
     weights: WeightFormat,
 ) -> Result<Encoder> {
-    let mut options = LoadOptions::new().weights(weights);
+    let options = load_options(tokenizer, None, overrides)?;
+    Ok(Encoder::load(folder, options.weights(weights))?)
+}
+
+/// How to load a checkpoint: with a tokenizer from elsewhere, a preset other than the one that
+/// fits the folder, and knobs overridden, if so given.
+///
+/// # Errors
+/// When there is no preset of that name.
+pub fn load_options(
+    tokenizer: Option<&Path>,
+    preset: Option<&str>,
+    overrides: &[(String, String)],
+) -> Result<LoadOptions> {
+    let mut options = LoadOptions::new();
     if let Some(tokenizer) = tokenizer {
         options = options.tokenizer(tokenizer);
+    }
+    if let Some(preset) = preset {
+        options = options.preset(Preset::named(preset)?);
     }
     for (key, value) in overrides {
         options = options.set(key, value);
     }
-    Ok(Encoder::load(folder, options)?)
+    Ok(options)
 }
 
 /// What an index built with this encoder remembers of it: checkpoint with fingerprint, preset

@@ -41,6 +41,10 @@ impl Pack {
         pack
     }
 
+    pub(crate) fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
     /// Where each text lies among the rows of the pack.
     pub(crate) fn spans(&self) -> &[Range<usize>] {
         &self.spans
@@ -188,7 +192,7 @@ impl Layer {
 }
 
 /// Cuts rows into slabs of like height.
-fn slabs(x: &mut [f32], width: usize) -> impl Iterator<Item = &mut [f32]> {
+pub(crate) fn slabs(x: &mut [f32], width: usize) -> impl Iterator<Item = &mut [f32]> {
     let n_rows = x.len() / width;
     let n_slabs = n_rows.div_ceil(MLP_ROWS).max(1);
     x.chunks_mut(n_rows.div_ceil(n_slabs).max(1) * width)

@@ -6,10 +6,10 @@ use crate::tokenize::Tokens;
 ///
 /// Texts of like length share a batch, so that the attention tasks of a batch
 /// are alike; and what needs most memory is met first, not after an hour.
-/// Empty texts are left out: they have the empty vector.
+/// Empty texts are left out: they have the empty vector. So are texts whose weights are looked up.
 pub(crate) fn plan(texts: &[Tokens], max_tokens: usize, max_texts: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..texts.len())
-        .filter(|idx| !texts[*idx].ids.is_empty())
+        .filter(|idx| !texts[*idx].ids.is_empty() && !texts[*idx].is_looked_up)
         .collect();
     order.sort_by_key(|idx| std::cmp::Reverse(texts[*idx].ids.len()));
     let mut batches: Vec<Vec<usize>> = Vec::new();

@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::matmul::{Cpu, Matrix, Rows};
 use crate::network::Network;
 use crate::options::WeightFormat;
+use crate::saturation::Saturation;
 use crate::timings::Part;
 pub use crate::timings::Timings;
 use crate::weights::{Expected, Weights};
@@ -91,7 +92,7 @@ impl RandomModel {
                 stream += 1;
                 random(tensor, stream)
             });
-            Network::new(&config, &mut weights, MAX_TOKENS)
+            Network::llama(&config, &mut weights, MAX_TOKENS)
         })?;
         Ok(Self {
             config,
@@ -125,7 +126,7 @@ impl RandomModel {
             let batch: Vec<usize> = (0..texts.len()).collect();
             let logits = pooled(self.network.max_logits(&pack, timings), &pack, &batch)?;
             let has_term = vec![true; self.vocab_size()];
-            let weights = |idx| term_weights(logits.of(idx), &has_term, top_k);
+            let weights = |idx| term_weights(logits.of(idx), &has_term, Saturation::Once, top_k);
             Ok(batch.into_par_iter().map(weights).collect())
         });
         timings.add(Part::Total, start.elapsed());
@@ -139,7 +140,11 @@ impl RandomModel {
 
     /// Bytes of the weights that every token is multiplied with: a query reads them once.
     pub fn weight_bytes(&self) -> usize {
-        self.network.matrices().map(Matrix::n_bytes).sum()
+        self.network
+            .matrices()
+            .into_iter()
+            .map(Matrix::n_bytes)
+            .sum()
     }
 
     /// Additions and multiplications that texts of `n_tokens` take.
@@ -147,6 +152,7 @@ impl RandomModel {
         let weights = self
             .network
             .matrices()
+            .into_iter()
             .map(|matrix| matrix.width() * matrix.inputs());
         let attention = 2 * self.config.n_layers * self.config.q_width() * n_tokens;
         let per_token = weights.sum::<usize>() + attention;
@@ -157,7 +163,7 @@ impl RandomModel {
     pub fn read_weights(&self) -> Duration {
         let start = Instant::now();
         let sum = self.threads.install(|| {
-            let sums = self.network.matrices().map(Matrix::checksum);
+            let sums = self.network.matrices().into_iter().map(Matrix::checksum);
             sums.fold(0, u64::wrapping_add)
         });
         std::hint::black_box(sum);

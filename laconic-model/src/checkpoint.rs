@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use crate::config::Config;
-use crate::encoder::{CONFIG, MAX_CONFIG, read_config};
 use crate::error::Error;
+use crate::family::Family;
 use crate::folder::{Fingerprint, Folder, OpenFile, open_regular};
 use crate::gguf::{EXTENSION, Gguf};
+use crate::layout::Layout;
 use crate::options::{LoadOptions, MAX_SIDE_FILE, WeightFormat};
+use crate::parts::{CONFIG, MAX_CONFIG, Parts, read_config};
 use crate::preset::{Preset, SIDE_FILE};
-use crate::weights::{Expected, Weights, has_safetensors, read_each};
+use crate::weights::{Expected, Stored, Weights, has_safetensors, inspect, read_each};
 
 /// An opened checkpoint.
 pub(crate) struct Checkpoint {
@@ -66,11 +68,28 @@ impl Checkpoint {
         &self.name
     }
 
-    pub(crate) fn config(&self, fingerprint: &mut Fingerprint) -> Result<Config, Error> {
-        match &self.gguf {
-            Some(gguf) => gguf.config(),
-            None => read_config(&self.folder, fingerprint),
+    pub(crate) fn layout(&self) -> Result<Layout, Error> {
+        match self.gguf {
+            Some(_) => Ok(Layout::llama(&self.folder)),
+            None => Layout::open(&self.folder),
         }
+    }
+
+    pub(crate) fn family(
+        &self,
+        layout: &Layout,
+        fingerprint: &mut Fingerprint,
+    ) -> Result<Family, Error> {
+        match &self.gguf {
+            Some(gguf) => gguf.config().map(Family::Llama),
+            None => read_config(&layout.network, fingerprint),
+        }
+    }
+
+    /// The config of a Llama; others are refused for the purpose named.
+    pub(crate) fn llama(&self, purpose: &str) -> Result<Config, Error> {
+        let family = self.family(&self.layout()?, &mut Fingerprint::new())?;
+        family.into_llama(purpose)
     }
 
     /// The text of `config.json`, if the checkpoint has one.
@@ -89,9 +108,11 @@ impl Checkpoint {
         Ok(text.or_else(|| self.gguf.as_ref().and_then(Gguf::preset).map(str::to_owned)))
     }
 
-    /// The caller's preset, overridden by the checkpoint's knobs, then by the caller's.
-    pub(crate) fn preset(&self, options: &LoadOptions) -> Result<Preset, Error> {
-        options.resolve_preset(&self.folder, self.gguf.as_ref().and_then(Gguf::preset))
+    /// The caller's preset or else the one that fits, overridden by the checkpoint's knobs, then by
+    /// the caller's.
+    pub(crate) fn preset(&self, options: &LoadOptions, fitting: Preset) -> Result<Preset, Error> {
+        let embedded = self.gguf.as_ref().and_then(Gguf::preset);
+        options.resolve_preset(&self.folder, embedded, fitting)
     }
 
     /// The format that weights are held in.
@@ -105,13 +126,26 @@ impl Checkpoint {
     /// Loads every tensor, packed.
     pub(crate) fn weights(
         self,
-        config: &Config,
+        layout: &Layout,
+        family: &Family,
         format: WeightFormat,
         fingerprint: &mut Fingerprint,
     ) -> Result<Weights, Error> {
-        match self.gguf {
-            Some(gguf) => gguf.weights(config, format, fingerprint),
-            None => Weights::load(&self.folder, config, format, fingerprint),
+        match (self.gguf, family) {
+            (Some(gguf), Family::Llama(config)) => gguf.weights(config, format, fingerprint),
+            _ => Weights::load(&layout.network, family, format, fingerprint),
+        }
+    }
+
+    /// Checks all tensors and hashes them, without keeping any.
+    pub(crate) fn inspect(
+        self,
+        parts: &Parts,
+        fingerprint: &mut Fingerprint,
+    ) -> Result<Vec<Stored>, Error> {
+        match (self.gguf, &parts.family) {
+            (Some(gguf), Family::Llama(config)) => gguf.inspect(config, fingerprint),
+            _ => inspect(&parts.layout.network, &parts.family, fingerprint),
         }
     }
 

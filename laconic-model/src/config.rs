@@ -51,14 +51,11 @@ impl Config {
     /// would change the network (biases, other activations, quantized
     /// weights) are refused by name.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        let value: Value = serde_json::from_slice(bytes).map_err(|source| {
-            Error::corrupt(format!("reading config.json: {source}")).with_source(source)
-        })?;
-        let Value::Object(map) = &value else {
-            return Err(Error::corrupt(
-                "reading config.json: it is not a JSON object",
-            ));
-        };
+        Self::from_map(&parse_object(bytes)?)
+    }
+
+    /// As [`parse`](Self::parse), of an object that was parsed already.
+    pub(crate) fn from_map(map: &Map<String, Value>) -> Result<Self, Error> {
         let fields = Fields { map, within: "" };
         refuse_other_networks(&fields)?;
         Self::from_fields(&fields)
@@ -180,6 +177,19 @@ impl Llama3Scaling {
     }
 }
 
+/// The JSON object that a `config.json` is.
+pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, Error> {
+    let value: Value = serde_json::from_slice(bytes).map_err(|source| {
+        Error::corrupt(format!("reading config.json: {source}")).with_source(source)
+    })?;
+    match value {
+        Value::Object(map) => Ok(map),
+        _ => Err(Error::corrupt(
+            "reading config.json: it is not a JSON object",
+        )),
+    }
+}
+
 fn refuse_other_networks(fields: &Fields<'_>) -> Result<(), Error> {
     fields.only("model_type", "llama")?;
     if fields.present("hidden_act").is_some() {
@@ -241,7 +251,7 @@ fn rms_norm_eps(fields: &Fields<'_>) -> Result<f32, Error> {
     clippy::cast_possible_truncation,
     reason = "rounding to f32 is the point"
 )]
-fn narrow(value: f64) -> f32 {
+pub(crate) fn narrow(value: f64) -> f32 {
     value as f32
 }
 
@@ -264,21 +274,21 @@ fn special_id(fields: &Fields<'_>, key: &str, vocab_size: usize) -> Result<Optio
 }
 
 /// A JSON object whose fields are read by name, with errors that name them.
-struct Fields<'a> {
-    map: &'a Map<String, Value>,
-    within: &'static str,
+pub(crate) struct Fields<'a> {
+    pub(crate) map: &'a Map<String, Value>,
+    pub(crate) within: &'static str,
 }
 
 impl<'a> Fields<'a> {
-    fn present(&self, key: &str) -> Option<&'a Value> {
+    pub(crate) fn present(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
-    fn required(&self, key: &str) -> Result<&'a Value, Error> {
+    pub(crate) fn required(&self, key: &str) -> Result<&'a Value, Error> {
         self.present(key).ok_or_else(|| self.missing(key))
     }
 
-    fn integer(&self, key: &str, range: RangeInclusive<u64>) -> Result<usize, Error> {
+    pub(crate) fn integer(&self, key: &str, range: RangeInclusive<u64>) -> Result<usize, Error> {
         let value = self.required(key)?;
         let expected = || format!("a whole number from {} to {}", range.start(), range.end());
         let number = value.as_u64().filter(|number| range.contains(number));
@@ -287,7 +297,7 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| self.refuse(key, value, expected()))
     }
 
-    fn number(&self, key: &str, range: RangeInclusive<f64>) -> Result<f64, Error> {
+    pub(crate) fn number(&self, key: &str, range: RangeInclusive<f64>) -> Result<f64, Error> {
         let value = self.required(key)?;
         let expected = || format!("a number from {} to {}", range.start(), range.end());
         let number = value.as_f64().filter(|number| range.contains(number));
@@ -295,7 +305,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A boolean that is false when absent, as transformers has it.
-    fn flag(&self, key: &str) -> Result<bool, Error> {
+    pub(crate) fn flag(&self, key: &str) -> Result<bool, Error> {
         match self.present(key) {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
@@ -303,7 +313,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn only(&self, key: &str, wanted: &str) -> Result<(), Error> {
+    pub(crate) fn only(&self, key: &str, wanted: &str) -> Result<(), Error> {
         let value = self.required(key)?;
         if value.as_str() == Some(wanted) {
             return Ok(());
@@ -327,14 +337,14 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn missing(&self, key: &str) -> Error {
+    pub(crate) fn missing(&self, key: &str) -> Error {
         Error::corrupt(format!(
             "reading config.json: `{}` is missing; use the config.json that belongs to the weights",
             self.path(key)
         ))
     }
 
-    fn refuse(&self, key: &str, value: &Value, expected: impl Display) -> Error {
+    pub(crate) fn refuse(&self, key: &str, value: &Value, expected: impl Display) -> Error {
         Error::corrupt(format!(
             "reading config.json: `{}` is {}, expected {expected}; use the config.json that \
              belongs to the weights",
@@ -343,7 +353,7 @@ impl<'a> Fields<'a> {
         ))
     }
 
-    fn unsupported(&self, key: &str, value: &Value, runs: impl Display) -> Error {
+    pub(crate) fn unsupported(&self, key: &str, value: &Value, runs: impl Display) -> Error {
         Error::unsupported(format!(
             "reading config.json: `{}` is {}, and this encoder runs only {runs}; load another \
              checkpoint",

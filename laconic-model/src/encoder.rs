@@ -8,23 +8,18 @@ use crate::attribution::Attribution;
 use crate::backbone::Pack;
 use crate::batch::plan;
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
-use crate::encoding::{Encoding, Trace, term_weights};
+use crate::encoding::{Encoding, Trace, ranked, term_weights};
 use crate::error::Error;
-use crate::folder::{Fingerprint, Folder, read_named};
-use crate::head::Pooled;
+use crate::folder::Fingerprint;
+use crate::head::{MaxLogits, Pooled};
 use crate::network::Network;
 use crate::options::{LoadOptions, WeightFormat};
-use crate::preset::Preset;
+use crate::parts::{Parts, longest, model_id};
+use crate::preset::{Pooling, Preset};
+use crate::query_table::QueryTable;
 use crate::text::Text;
 use crate::timings::Timings;
 use crate::tokenize::{Specials, TextTokenizer, Tokens};
-
-pub(crate) const CONFIG: &str = "config.json";
-pub(crate) const TOKENIZER: &str = "tokenizer.json";
-
-pub(crate) const MAX_CONFIG: u64 = 1 << 20;
-const MAX_TOKENIZER: u64 = 64 << 20;
 
 /// Texts tokenized and sorted at a time. Bounds what lies around between
 /// tokenizer and network, however many texts the caller hands in.
@@ -52,12 +47,15 @@ const MAX_POOLED: usize = 8 << 20;
 /// # Ok::<(), laconic_model::Error>(())
 /// ```
 pub struct Encoder {
+    family: &'static str,
     preset: Preset,
     specials: Specials,
     tokenizer: TextTokenizer,
     network: Network,
-    /// Rows of the head that are tokens, not padding.
-    has_term: Vec<bool>,
+    /// For models whose queries are looked up.
+    query_table: Option<QueryTable>,
+    /// Rows of the head that are terms: not padding, nor special tokens if the preset says so.
+    is_term: Vec<bool>,
     fingerprint: String,
     weight_format: WeightFormat,
     model_id: String,
@@ -65,40 +63,43 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Loads a Hugging Face folder: `config.json`, safetensors in one file or
-    /// sharded (f32, f16 or bf16, all widened to f32), `tokenizer.json`, and
-    /// `laconic.json` with preset knobs if there is one. Or a GGUF file of
-    /// llama.cpp's Llama architecture (F32, F16, BF16, Q8_0, Q6_K, Q5_K, Q4_K)
-    /// with `tokenizer.json` beside it, or a folder with one such file.
+    /// Loads a folder: `config.json` of a Llama, BERT or DistilBERT, safetensors
+    /// in one file or sharded (f32, f16 or bf16, all widened to f32),
+    /// `tokenizer.json`, and `laconic.json` with preset knobs if there is one.
+    /// The modules of a `SparseEncoder` of sentence-transformers may have
+    /// folders of their own; queries are looked up in a table if the folder
+    /// has one. Or a GGUF file of llama.cpp's Llama architecture (F32, F16,
+    /// BF16, Q8_0, Q6_K, Q5_K, Q4_K) with `tokenizer.json` beside it, or a
+    /// folder with one such file.
     ///
     /// Everything is read into memory; the files may change or go afterwards.
     ///
     /// # Errors
     ///
-    /// If a file is missing, damaged, of another network than Llama, at odds
-    /// with the others, or holds a weight that is NaN or infinite; if a knob
-    /// is unknown or out of range.
+    /// If a file is missing, damaged, of another network or module than those
+    /// that are known, at odds with the others, or holds a weight that is NaN
+    /// or infinite; if a knob is unknown or out of range.
     pub fn load(folder: impl AsRef<Path>, options: LoadOptions) -> Result<Self, Error> {
         let checkpoint = Checkpoint::open(folder.as_ref())?;
         let mut fingerprint = Fingerprint::new();
-        let config = checkpoint.config(&mut fingerprint)?;
-        let preset = checkpoint.preset(&options)?;
-        check_length(&preset, &config)?;
-        let specials = specials(&preset, &config)?;
-        let tokenizer = read_tokenizer(checkpoint.folder(), &options, &config, &mut fingerprint)?;
+        let parts = Parts::open(&checkpoint, &options, &mut fingerprint)?;
         let format = checkpoint.format(options.weight_format());
         let name = checkpoint.name().to_owned();
-        let mut weights = checkpoint.weights(&config, format, &mut fingerprint)?;
-        let network = Network::new(&config, &mut weights, preset.max_length())?;
+        let mut weights =
+            checkpoint.weights(&parts.layout, &parts.family, format, &mut fingerprint)?;
+        let longest = longest(&parts.preset, parts.query_table.is_some());
+        let network = Network::new(&parts.family, &mut weights, longest)?;
         let fingerprint = fingerprint.finish();
         Ok(Self {
-            model_id: format!("{name}@{fingerprint}"),
-            has_term: tokenizer.has_term().collect(),
+            family: parts.family.name(),
+            model_id: model_id(&name, &fingerprint),
+            is_term: is_term(&parts.tokenizer, &parts.preset),
             batch_tokens: options.max_batch_tokens(),
-            preset,
-            specials,
-            tokenizer,
+            preset: parts.preset,
+            specials: parts.specials,
+            tokenizer: parts.tokenizer,
             network,
+            query_table: parts.query_table,
             fingerprint,
             weight_format: format,
         })
@@ -181,18 +182,29 @@ impl Encoder {
     ///
     /// If a logit is not finite.
     pub fn encode_with_attribution(&self, text: Text<'_>) -> Result<Attribution, Error> {
-        let (tokens, sources) = self
-            .tokenizer
-            .tokenize_with_sources(text, &self.preset, self.specials)
+        let (tokenizer, specials) = self.tokenizer_of(text);
+        let (tokens, sources) = tokenizer
+            .tokenize_with_sources(text, &self.preset, specials)
             .map_err(|error| error.at_document(0))?;
         let mut encoding = Encoding::of(&tokens);
         let mut positions = Vec::new();
-        if !tokens.ids.is_empty() {
+        if let Some(table) = self.table_of(text) {
+            encoding.weights = table.look_up(&tokens.ids, self.preset.top_k());
+            let first = |(id, _): &(u32, f32)| tokens.ids.iter().position(|other| other == id);
+            positions = encoding.weights.iter().filter_map(first).collect();
+        } else if !tokens.ids.is_empty() {
             let pack = Pack::new([tokens.ids.as_slice()]);
             let hidden = self.network.hidden(&pack, &mut Timings::default());
             let found = pooled(self.network.head().attributed(&hidden), &pack, &[0])?;
-            let logits = found.logits.of(0);
-            encoding.weights = term_weights(logits, &self.has_term, self.preset.top_k());
+            encoding.weights = match self.preset.pooling() {
+                Pooling::Max => self.term_weights(&found.logits, 0),
+                Pooling::Sum => {
+                    let saturation = self.preset.saturation();
+                    let head = self.network.head();
+                    let sums = head.sums(&hidden, pack.spans(), saturation);
+                    self.term_weights(&pooled(sums, &pack, &[0])?, 0)
+                }
+            };
             let position = |(id, _): &(u32, f32)| {
                 let idx = usize::try_from(*id).ok();
                 idx.and_then(|idx| found.positions.get(idx))
@@ -204,8 +216,8 @@ impl Encoder {
         Ok(Attribution::new(encoding, positions, tokens.ids, sources))
     }
 
-    /// Encodes texts that are tokenized already, prefix and all; `top_k` still
-    /// applies.
+    /// Encodes texts that are tokenized already, prefix and all, by the network;
+    /// `top_k` still applies.
     ///
     /// # Errors
     ///
@@ -223,8 +235,8 @@ impl Encoder {
         self.encode_tokens(tokens.collect(), &mut |_| {})
     }
 
-    /// The token ids that [`Encoder::encode`] would run: prefix and special
-    /// tokens included, truncated.
+    /// The token ids that [`Encoder::encode`] would run, or look up: prefix and
+    /// special tokens included, truncated.
     ///
     /// # Errors
     ///
@@ -262,7 +274,12 @@ impl Encoder {
 
     /// Rows of the embedding, which token ids are below.
     pub fn vocab_size(&self) -> usize {
-        self.has_term.len()
+        self.is_term.len()
+    }
+
+    /// The family of the network, as `model_type` of `config.json` names it.
+    pub fn family(&self) -> &str {
+        self.family
     }
 
     /// The preset in force, overrides included.
@@ -287,7 +304,27 @@ impl Encoder {
     }
 
     fn tokenize(&self, text: Text<'_>) -> Result<Tokens, Error> {
-        self.tokenizer.tokenize(text, &self.preset, self.specials)
+        let (tokenizer, specials) = self.tokenizer_of(text);
+        let tokens = tokenizer.tokenize(text, &self.preset, specials)?;
+        Ok(Tokens {
+            is_looked_up: self.table_of(text).is_some(),
+            ..tokens
+        })
+    }
+
+    /// The table that the weights of a text are looked up in, if they are.
+    fn table_of(&self, text: Text<'_>) -> Option<&QueryTable> {
+        match text {
+            Text::Query(_) => self.query_table.as_ref(),
+            Text::Document { .. } => None,
+        }
+    }
+
+    fn tokenizer_of(&self, text: Text<'_>) -> (&TextTokenizer, Specials) {
+        match self.table_of(text) {
+            Some(table) => (table.tokenizer(&self.tokenizer), table.specials),
+            None => (&self.tokenizer, self.specials),
+        }
     }
 
     fn tokenize_all(&self, texts: &[Text<'_>], n_before: usize) -> Result<Vec<Tokens>, Error> {
@@ -299,7 +336,8 @@ impl Encoder {
     }
 
     fn check_ids(&self, ids: &[u32]) -> Result<(), Error> {
-        let (max_length, vocab_size) = (self.preset.max_length(), self.vocab_size());
+        let max_length = longest(&self.preset, self.query_table.is_some());
+        let vocab_size = self.vocab_size();
         if ids.len() > max_length {
             return Err(Error::invalid_input(format!(
                 "taking {} token ids: the preset's max_length is {max_length}; truncate them",
@@ -324,6 +362,13 @@ impl Encoder {
     ) -> Result<Vec<Encoding>, Error> {
         let mut encodings: Vec<Encoding> = texts.iter().map(Encoding::of).collect();
         let plan = plan(&texts, self.batch_tokens, MAX_POOLED / self.vocab_size());
+        if let Some(table) = &self.query_table {
+            for (text, encoding) in texts.iter().zip(&mut encodings) {
+                if text.is_looked_up {
+                    encoding.weights = table.look_up(&text.ids, self.preset.top_k());
+                }
+            }
+        }
         let mut n_done = texts.len() - plan.iter().map(Vec::len).sum::<usize>();
         for batch in &plan {
             for (idx, weights) in batch.iter().zip(self.run(&texts, batch)?) {
@@ -340,12 +385,30 @@ impl Encoder {
 
     fn run(&self, texts: &[Tokens], batch: &[usize]) -> Result<Vec<Vec<(u32, f32)>>, Error> {
         let pack = Pack::new(batch.iter().map(|idx| texts[*idx].ids.as_slice()));
-        let found = self.network.max_logits(&pack, &mut Timings::default());
-        let logits = pooled(found, &pack, batch)?;
+        let found = match self.preset.pooling() {
+            Pooling::Max => self.network.max_logits(&pack, &mut Timings::default()),
+            Pooling::Sum => self.network.sums(&pack, self.preset.saturation()),
+        };
+        let values = pooled(found, &pack, batch)?;
         Ok((0..batch.len())
             .into_par_iter()
-            .map(|idx| term_weights(logits.of(idx), &self.has_term, self.preset.top_k()))
+            .map(|idx| self.term_weights(&values, idx))
             .collect())
+    }
+
+    /// Term weights of one text out of what the head pooled.
+    fn term_weights(&self, pooled: &MaxLogits, text_idx: usize) -> Vec<(u32, f32)> {
+        let values = pooled.of(text_idx);
+        let (top_k, saturation) = (self.preset.top_k(), self.preset.saturation());
+        match self.preset.pooling() {
+            Pooling::Max => term_weights(values, &self.is_term, saturation, top_k),
+            // Each position was saturated before they were summed.
+            Pooling::Sum => {
+                let weights = (0..).zip(values).zip(&self.is_term);
+                let active = weights.filter(|((_, weight), is_term)| **is_term && *weight > 0.0);
+                ranked(active.map(|(weight, _)| weight).collect(), top_k)
+            }
+        }
     }
 }
 
@@ -358,69 +421,16 @@ impl std::fmt::Debug for Encoder {
     }
 }
 
-pub(crate) fn read_config(folder: &Folder, fingerprint: &mut Fingerprint) -> Result<Config, Error> {
-    let bytes = folder.read(CONFIG, MAX_CONFIG)?.ok_or_else(|| {
-        Error::missing(format!(
-            "opening {CONFIG} in {}: it is not there; name the folder of a Hugging Face checkpoint",
-            folder.path().display()
-        ))
-    })?;
-    fingerprint.part("config", &bytes);
-    Config::parse(&bytes)
-}
-
-fn read_tokenizer(
-    folder: &Folder,
-    options: &LoadOptions,
-    config: &Config,
-    fingerprint: &mut Fingerprint,
-) -> Result<TextTokenizer, Error> {
-    let bytes = tokenizer_bytes(folder, options)?;
-    fingerprint.part("tokenizer", &bytes);
-    TextTokenizer::parse(&bytes, config.vocab_size)
-}
-
-pub(crate) fn tokenizer_bytes(folder: &Folder, options: &LoadOptions) -> Result<Vec<u8>, Error> {
-    match options.tokenizer_path() {
-        Some(path) => read_named(path, MAX_TOKENIZER),
-        None => folder
-            .read(TOKENIZER, MAX_TOKENIZER)?
-            .ok_or_else(|| no_tokenizer(folder)),
+fn is_term(tokenizer: &TextTokenizer, preset: &Preset) -> Vec<bool> {
+    let mut is_term: Vec<bool> = tokenizer.has_term().collect();
+    if preset.drop_specials() {
+        for id in tokenizer.special_ids() {
+            if let Some(place) = usize::try_from(id).ok().and_then(|id| is_term.get_mut(id)) {
+                *place = false;
+            }
+        }
     }
-}
-
-fn no_tokenizer(folder: &Folder) -> Error {
-    Error::missing(format!(
-        "opening {TOKENIZER} in {}: it is not there; LACONIC checkpoints ship no tokenizer, name \
-         the {TOKENIZER} of the base model (Llama 3, 128,256 entries) with LoadOptions::tokenizer",
-        folder.path().display()
-    ))
-}
-
-pub(crate) fn check_length(preset: &Preset, config: &Config) -> Result<(), Error> {
-    if preset.max_length() <= config.max_positions {
-        return Ok(());
-    }
-    Err(Error::invalid_input(format!(
-        "loading the model: the preset's max_length is {}, `max_position_embeddings` of config.json \
-         is {}; set max_length to at most that",
-        preset.max_length(),
-        config.max_positions
-    )))
-}
-
-pub(crate) fn specials(preset: &Preset, config: &Config) -> Result<Specials, Error> {
-    let wanted = |is_wanted: bool, id: Option<u32>, knob: &str, field: &str| match id {
-        None if is_wanted => Err(Error::invalid_input(format!(
-            "loading the model: the preset's {knob} is true, but config.json has no `{field}`; set \
-             {knob} to false"
-        ))),
-        _ => Ok(id.filter(|_| is_wanted)),
-    };
-    Ok(Specials {
-        bos: wanted(preset.add_bos(), config.bos_id, "add_bos", "bos_token_id")?,
-        eos: wanted(preset.add_eos(), config.eos_id, "add_eos", "eos_token_id")?,
-    })
+    is_term
 }
 
 /// Turns a bad row of a pack into the text and position the caller knows.

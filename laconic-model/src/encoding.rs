@@ -1,5 +1,6 @@
 //! What comes out: term weights of one text, by log-saturation and cut.
 
+use crate::saturation::Saturation;
 use crate::tokenize::Tokens;
 
 /// Term weights of one text.
@@ -55,29 +56,36 @@ impl Encoding {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Trace {
-    /// Last hidden state after the final norm, positions × hidden size, row
-    /// by row.
+    /// What the vocabulary is multiplied with, positions × hidden size, row by
+    /// row: the last hidden state after the final norm and, for BERT and
+    /// DistilBERT, the layer and norm of their head.
     pub hidden: Vec<f32>,
     /// Largest logit of each token over all positions; length is the
     /// vocabulary size.
     pub max_logits: Vec<f32>,
 }
 
-/// log(1 + relu(x)) of the pooled logits, largest first, at most `top_k`.
+/// The saturated, pooled logits, largest first, at most `top_k`.
 ///
 /// SPLADE v2 (Formal et al. 2021) saturates each position and then takes the
 /// maximum; log(1 + relu(x)) is monotone, so pooling first is the same.
 ///
-/// Rows of the head without a vocabulary string are padding, not tokens, and
+/// Rows of the head that are no terms (without a vocabulary string: padding)
 /// are left out.
 pub(crate) fn term_weights(
     max_logits: impl Iterator<Item = f32>,
-    has_term: &[bool],
+    is_term: &[bool],
+    saturation: Saturation,
     top_k: Option<usize>,
 ) -> Vec<(u32, f32)> {
-    let logits = (0..).zip(max_logits).zip(has_term);
-    let active = logits.filter(|((_, logit), has_term)| **has_term && *logit > 0.0);
-    let mut weights: Vec<(u32, f32)> = active.map(|((id, x), _)| (id, x.ln_1p())).collect();
+    let logits = (0..).zip(max_logits).zip(is_term);
+    let active = logits.filter(|((_, logit), is_term)| **is_term && *logit > 0.0);
+    let weights = active.map(|((id, logit), _)| (id, saturation.of(logit)));
+    ranked(weights.collect(), top_k)
+}
+
+/// Weights that are all positive, largest first, at most `top_k`.
+pub(crate) fn ranked(mut weights: Vec<(u32, f32)>, top_k: Option<usize>) -> Vec<(u32, f32)> {
     let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     if let Some(top_k) = top_k.filter(|top_k| *top_k < weights.len()) {
         weights.select_nth_unstable_by(top_k, order);
@@ -108,7 +116,7 @@ mod tests {
         let mut has_term = [true; 10];
         has_term[6] = false;
         let ids = |top_k| -> Vec<u32> {
-            let weights = term_weights(logits.into_iter(), &has_term, top_k);
+            let weights = term_weights(logits.into_iter(), &has_term, Saturation::Once, top_k);
             assert!(weights.iter().all(|(_, weight)| *weight > 0.0));
             weights.into_iter().map(|(id, _)| id).collect()
         };
@@ -122,7 +130,15 @@ mod tests {
     #[test]
     fn log_saturation_is_exact_where_it_is_known() {
         let e_minus_one = std::f32::consts::E - 1.0;
-        let weights = term_weights([e_minus_one].into_iter(), &[true], None);
+        let weights = term_weights([e_minus_one].into_iter(), &[true], Saturation::Once, None);
         assert!((weights[0].1 - 1.0).abs() < 1e-7);
+        let e_to_e_minus_one = (std::f32::consts::E - 1.0).exp() - 1.0;
+        let weights = term_weights(
+            [e_to_e_minus_one].into_iter(),
+            &[true],
+            Saturation::Twice,
+            None,
+        );
+        assert!((weights[0].1 - 1.0).abs() < 1e-6);
     }
 }

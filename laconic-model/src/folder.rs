@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::error::Error;
 
 /// A folder out of which no file name can lead.
+#[derive(Clone)]
 pub(crate) struct Folder {
     root: PathBuf,
     /// Where the Hugging Face hub cache keeps what `snapshots/<revision>/`
@@ -82,6 +83,28 @@ impl Folder {
         open_regular(&target).map(Some)
     }
 
+    /// A folder of this folder, under the same rules: a plain name, and no link out of it.
+    pub(crate) fn subfolder(&self, name: &str) -> Result<Self, Error> {
+        check_plain_name(name)?;
+        let path = self.root.join(name);
+        let root = path.canonicalize().map_err(|source| match source.kind() {
+            ErrorKind::NotFound => Error::missing(format!(
+                "opening {}: there is no such folder; download the checkpoint again",
+                path.display()
+            )),
+            _ => Error::io("opening", &path, source),
+        })?;
+        if !root.starts_with(&self.root) || !root.is_dir() {
+            return Err(Error::corrupt(format!(
+                "opening {}: it is not a folder inside the model folder; copy the folder itself \
+                 there",
+                path.display()
+            )));
+        }
+        let blobs = self.blobs.clone();
+        Ok(Self { root, blobs })
+    }
+
     /// Reads a whole small file of this folder; `None` if it is not there.
     pub(crate) fn read(&self, name: &str, cap: u64) -> Result<Option<Vec<u8>>, Error> {
         match self.file(name)? {
@@ -124,7 +147,7 @@ fn check_plain_name(name: &str) -> Result<(), Error> {
     let shown: String = name.chars().take(80).collect();
     Err(Error::corrupt(format!(
         "opening {shown:?} of the model folder: it is not a plain file name, and files outside the \
-         folder are not read; mend model.safetensors.index.json"
+         folder are not read; mend the file that names it"
     )))
 }
 

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use crate::kernels::all_finite;
 use crate::matmul::{Cpu, GROUP, Input, Lanes, Matrix, Rows, Work};
+use crate::saturation::Saturation;
 
 /// Tokens that one task pools: several groups of the head's matrix.
 const CHUNK_TOKENS: usize = 16 * GROUP;
@@ -15,6 +16,8 @@ const CHUNK_TOKENS: usize = 16 * GROUP;
 /// The output projection, vocabulary × hidden.
 pub(crate) struct Head {
     weight: Arc<Matrix>,
+    /// Added to the logits of each token; empty if the family has none.
+    bias: Vec<f32>,
     vocab_size: usize,
 }
 
@@ -30,8 +33,16 @@ pub(crate) enum Pooled<T = MaxLogits> {
 /// remembering where they stood.
 trait Keep: Send + Sized {
     fn new(n_logits: usize) -> Self;
-    /// Takes the logits of one row of the pack for the places `at`; rows come in order.
-    fn raise(&mut self, at: Range<usize>, logits: &[f32], row: usize);
+    /// Takes the logits of one row of the pack, without their bias, for the places `at`; rows come
+    /// in order.
+    fn raise(&mut self, at: Range<usize>, logits: &[f32], bias: &[f32], row: usize);
+    /// What is kept, for the last look: the bias has not been added to maxima yet.
+    ///
+    /// Rounding is monotone: the maximum of sums with a bias is the sum of maximum and bias, bit
+    /// for bit, and costs one addition a text instead of one a position.
+    fn values(&mut self) -> &mut [f32];
+    /// Whether the bias is added once all positions have been seen.
+    const ADDS_BIAS_LAST: bool = true;
 }
 
 /// The maxima alone.
@@ -43,8 +54,34 @@ impl Keep for Maxima {
     }
 
     #[inline(always)]
-    fn raise(&mut self, at: Range<usize>, logits: &[f32], _row: usize) {
+    fn raise(&mut self, at: Range<usize>, logits: &[f32], _bias: &[f32], _row: usize) {
         raise(&mut self.0[at], logits);
+    }
+
+    fn values(&mut self) -> &mut [f32] {
+        &mut self.0
+    }
+}
+
+/// Sums over the positions of what `TIMES` saturations leave of each logit.
+struct Sums<const TIMES: u8>(Vec<f32>);
+
+impl<const TIMES: u8> Keep for Sums<TIMES> {
+    const ADDS_BIAS_LAST: bool = false;
+
+    fn new(n_logits: usize) -> Self {
+        Self(vec![0.0; n_logits])
+    }
+
+    fn raise(&mut self, at: Range<usize>, logits: &[f32], bias: &[f32], _row: usize) {
+        for (idx, (sum, logit)) in self.0[at].iter_mut().zip(logits).enumerate() {
+            let logit = logit + bias.get(idx).copied().unwrap_or(0.0);
+            *sum += Saturation::times(TIMES).of(logit);
+        }
+    }
+
+    fn values(&mut self) -> &mut [f32] {
+        &mut self.0
     }
 }
 
@@ -62,7 +99,11 @@ impl Keep for Winners {
         }
     }
 
-    fn raise(&mut self, at: Range<usize>, logits: &[f32], row: usize) {
+    fn values(&mut self) -> &mut [f32] {
+        &mut self.maxima
+    }
+
+    fn raise(&mut self, at: Range<usize>, logits: &[f32], _bias: &[f32], row: usize) {
         let kept = self.maxima[at.clone()].iter_mut().zip(&mut self.rows[at]);
         for ((max, winner), logit) in kept.zip(logits) {
             if *logit > *max {
@@ -117,7 +158,16 @@ impl<T> Pooled<T> {
 
 impl Head {
     pub(crate) fn new(weight: Arc<Matrix>, vocab_size: usize) -> Self {
-        Self { weight, vocab_size }
+        Self {
+            weight,
+            bias: Vec::new(),
+            vocab_size,
+        }
+    }
+
+    /// With a bias for each token of the vocabulary.
+    pub(crate) fn with_bias(self, bias: Vec<f32>) -> Self {
+        Self { bias, ..self }
     }
 
     pub(crate) fn weight(&self) -> &Matrix {
@@ -130,6 +180,24 @@ impl Head {
     /// maximum with NaN would keep or lose it depending on the order.
     pub(crate) fn max_logits(&self, hidden: &[f32], spans: &[Range<usize>]) -> Pooled {
         let pooled = self.pool(hidden, spans, |Maxima(maxima)| maxima);
+        pooled.map(|blocks| MaxLogits {
+            blocks,
+            n_texts: spans.len(),
+        })
+    }
+
+    /// As [`max_logits`](Head::max_logits), but for each token the sum over the positions of what
+    /// saturation leaves of its logits (the first SPLADE, Formal et al. 2021).
+    pub(crate) fn sums(
+        &self,
+        hidden: &[f32],
+        spans: &[Range<usize>],
+        saturation: Saturation,
+    ) -> Pooled {
+        let pooled = match saturation {
+            Saturation::Once => self.pool(hidden, spans, |Sums::<1>(sums)| sums),
+            Saturation::Twice => self.pool(hidden, spans, |Sums::<2>(sums)| sums),
+        };
         pooled.map(|blocks| MaxLogits {
             blocks,
             n_texts: spans.len(),
@@ -170,6 +238,7 @@ impl Head {
                     bad: None,
                 };
                 self.pool_chunk(&input, &texts, &mut chunk, sums);
+                self.finish_chunk(&mut chunk, spans);
                 chunk.bad.map_or_else(|| Ok(finish(chunk.kept)), Err)
             })
             .collect();
@@ -190,13 +259,42 @@ impl Head {
             let first = input.rows(&tiles).start;
             for start in chunk.tokens.clone().step_by(GROUP) {
                 self.weight.group(input, tiles.clone(), start / GROUP, sums);
+                let bias = self.bias.get(start..).unwrap_or_default();
                 Cpu::this().vectorized(PoolGroup {
+                    bias,
                     chunk,
                     start,
                     first,
                     texts: &texts[first..],
                     sums,
                 });
+            }
+        }
+    }
+}
+
+impl Head {
+    /// Adds the bias, and looks at the values once more: a sum of finite numbers may overflow.
+    fn finish_chunk<K: Keep>(&self, chunk: &mut Chunk<K>, spans: &[Range<usize>]) {
+        if self.bias.is_empty() || chunk.bad.is_some() {
+            return;
+        }
+        let bias = &self.bias[chunk.tokens.clone()];
+        let texts = chunk.kept.values().chunks_exact_mut(bias.len());
+        for (values, span) in texts.zip(spans) {
+            let values: &mut [f32] = values;
+            if K::ADDS_BIAS_LAST {
+                for (value, bias) in values.iter_mut().zip(bias) {
+                    *value += bias;
+                }
+            }
+            // Saturation hides a bias of negative infinity.
+            for numbers in [values, bias] {
+                if !all_finite(numbers) {
+                    let bad = first_bad(numbers, span.start, chunk.tokens.start);
+                    chunk.bad = Some(bad);
+                    return;
+                }
             }
         }
     }
@@ -212,6 +310,8 @@ struct Chunk<K> {
 /// Takes the logits of one group, from row `first` on, each row with its text.
 struct PoolGroup<'a, K> {
     chunk: &'a mut Chunk<K>,
+    /// From the first token of the group on.
+    bias: &'a [f32],
     start: usize,
     first: usize,
     texts: &'a [usize],
@@ -230,7 +330,7 @@ impl<K: Keep> Work for PoolGroup<'_, K> {
             let (logits, row) = (&logits[..width], self.first + idx);
             if all_finite(logits) {
                 let at = text * chunk.tokens.len() + offset;
-                chunk.kept.raise(at..at + width, logits, row);
+                chunk.kept.raise(at..at + width, logits, self.bias, row);
             } else {
                 let bad = first_bad(logits, row, start);
                 chunk.bad = Some(chunk.bad.map_or(bad, |known| known.min(bad)));
@@ -346,12 +446,66 @@ mod tests {
             .iter()
             .enumerate()
         {
-            kept.raise(0..3, logits, 4 + row);
+            kept.raise(0..3, logits, &[], 4 + row);
         }
         assert_eq!(
             (kept.rows, kept.maxima),
             (vec![6, 4, 5], vec![-0.5, 2.0, 0.5])
         );
+    }
+
+    /// Biases of both signs, sums of both saturations, over several chunks and texts.
+    #[test]
+    fn biases_and_sums_follow_their_definitions() {
+        let (rows, vocab) = (37, CHUNK_TOKENS + 7);
+        let (hidden, weight) = (wave(rows, 8, 0.37), wave(vocab, 8, 0.11));
+        let bias = wave(vocab, 1, 0.7);
+        let spans = [0..1, 1..30, 30..rows];
+        let head = head(&weight, 8).with_bias(bias.clone());
+        let dot = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>();
+        let logit = |row: usize, token: usize| {
+            dot(&hidden[row * 8..][..8], &weight[token * 8..][..8]) + bias[token]
+        };
+        let max = logits(head.max_logits(&hidden, &spans));
+        let once = logits(head.sums(&hidden, &spans, Saturation::Once));
+        let twice = logits(head.sums(&hidden, &spans, Saturation::Twice));
+        for (text, span) in spans.iter().enumerate() {
+            let all = max.of(text).zip(once.of(text)).zip(twice.of(text));
+            for (token, ((max, once), twice)) in all.enumerate() {
+                let of = |row| logit(row, token);
+                let largest = span.clone().map(of).fold(f32::MIN, f32::max);
+                let saturated = |row| of(row).max(0.0).ln_1p();
+                let sum: f32 = span.clone().map(saturated).sum();
+                let double: f32 = span.clone().map(|row| saturated(row).ln_1p()).sum();
+                for (ours, truth) in [(max, largest), (once, sum), (twice, double)] {
+                    assert!(
+                        (ours - truth).abs() < 1e-4,
+                        "{token}: {ours} is not {truth}"
+                    );
+                }
+            }
+        }
+        let Pooled::Logits(found) = head.attributed(&hidden) else {
+            panic!("all logits are finite");
+        };
+        let span = 0..rows;
+        let whole = logits(head.max_logits(&hidden, std::slice::from_ref(&span)));
+        assert!(found.logits.of(0).eq(whole.of(0)));
+    }
+
+    #[test]
+    fn a_bias_that_makes_a_logit_overflow_is_seen() {
+        let head = head(&[1.0; 20], 2).with_bias(vec![f32::MAX; 10]);
+        let hidden = [f32::MAX / 4.0; 6];
+        for pooled in [
+            head.max_logits(&hidden, &[0..1, 1..3]),
+            head.sums(&hidden, &[0..1, 1..3], Saturation::Once),
+        ] {
+            match pooled {
+                Pooled::NotFinite(bad) => assert_eq!((bad.row, bad.token_id), (0, 0)),
+                Pooled::Logits(_) => panic!("an infinite logit went unseen"),
+            }
+        }
     }
 
     #[test]

@@ -57,7 +57,7 @@ fn rms_norm_row(row: &mut [f32], weight: &[f32], eps: f32) {
 /// Sixteen partial sums: the compiler may not reorder one, and sixteen also lose
 /// less to rounding.
 #[inline(always)]
-fn sum_of_squares(row: &[f32]) -> f32 {
+pub(crate) fn sum_of_squares(row: &[f32]) -> f32 {
     let (chunks, rest) = row.as_chunks::<LANES>();
     let mut sums = [0.0_f32; LANES];
     for chunk in chunks {
@@ -66,6 +66,18 @@ fn sum_of_squares(row: &[f32]) -> f32 {
         }
     }
     sums.iter().sum::<f32>() + rest.iter().map(|value| value * value).sum::<f32>()
+}
+
+#[inline(always)]
+pub(crate) fn sum(row: &[f32]) -> f32 {
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let mut sums = [0.0_f32; LANES];
+    for chunk in chunks {
+        for (sum, value) in sums.iter_mut().zip(chunk) {
+            *sum += value;
+        }
+    }
+    sums.iter().sum::<f32>() + rest.iter().sum::<f32>()
 }
 
 /// SwiGLU's gate (Shazeer 2020): `silu(gate) · up`, written over `gate`, in rows that hold a gate
@@ -150,7 +162,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     clippy::cast_precision_loss,
     reason = "config ranges keep widths below 2^24"
 )]
-fn to_f32(count: usize) -> f32 {
+pub(crate) fn to_f32(count: usize) -> f32 {
     count as f32
 }
 

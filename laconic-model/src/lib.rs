@@ -1,5 +1,5 @@
-//! Text in, learned-sparse vector out: a bidirectional Llama with a
-//! max-pooled LM head, in pure Rust.
+//! Text in, learned-sparse vector out: a bidirectional Llama, BERT or
+//! DistilBERT with a max-pooled LM head, in pure Rust.
 //!
 //! A *learned-sparse* encoder gives a text a weight for each entry of its
 //! vocabulary: those of words that stand in it and of words that might as
@@ -25,12 +25,18 @@
 //! ```
 //!
 //! What differs between checkpoint families (prefixes, special tokens,
-//! lengths, cut) is data: see [`Preset`].
+//! lengths, pooling, cut) is data: see [`Preset`]. SPLADE and the sparse encoders
+//! of OpenSearch are BERT or DistilBERT in place of the Llama, with `[CLS]` and
+//! `[SEP]` around a text and a bias in the head; the queries of inference-free ones
+//! are looked up in a table. A folder says which it is ([`ModelInfo`] tells), and
+//! no preset has to be named.
 //!
 //! # Files
 //!
-//! [`Encoder::load`] reads a Hugging Face folder. Model files are taken for
-//! hostile: numbers of `config.json` have ranges; names, shapes and types of
+//! [`Encoder::load`] reads a Hugging Face folder, a `SparseEncoder` of
+//! sentence-transformers, or OpenSearch's layout. Model files are taken for
+//! hostile: numbers of `config.json` have ranges; modules and settings
+//! that are not known are refused by name; names, shapes and types of
 //! all tensors are compared with what the config implies before any data is
 //! read; shards are plain file names inside the folder; weights must be
 //! finite; a tokenizer's regular expressions must be on a list of known ones;
@@ -75,36 +81,46 @@ mod attribution;
 mod backbone;
 mod batch;
 pub mod bench;
+mod bert;
 mod blocks;
 mod checkpoint;
 mod config;
 mod encoder;
 mod encoding;
 mod error;
+mod family;
 mod float16;
 mod folder;
 mod gguf;
 mod head;
+mod info;
 mod kernels;
+mod layout;
 mod matmul;
 mod network;
 mod options;
+mod parts;
 mod preset;
 mod quantize;
+mod query_table;
 mod rope;
+mod saturation;
 mod shard;
 mod softmax;
+mod template;
 mod text;
 mod timings;
 mod tokenize;
 #[cfg(feature = "train")]
 pub mod train;
+mod vocabulary;
 mod weights;
 
 pub use attribution::{AttributedTerm, Attribution, Part, Source, Span};
 pub use encoder::Encoder;
 pub use encoding::{Encoding, Trace};
 pub use error::Error;
+pub use info::{FileInfo, ModelInfo, QueryEncoding};
 pub use options::{LoadOptions, WeightFormat};
 pub use preset::Preset;
 pub use quantize::{FileFormat, quantize};

@@ -3,21 +3,41 @@
 use std::sync::Arc;
 
 use crate::backbone::{Backbone, Pack};
+use crate::bert::{self, BertConfig};
 use crate::config::Config;
 use crate::error::Error;
+use crate::family::Family;
 use crate::head::{Head, Pooled};
 use crate::matmul::Matrix;
+use crate::saturation::Saturation;
 use crate::timings::{Part, Timings};
 use crate::weights::{LM_HEAD, Weights};
 
 pub(crate) struct Network {
-    backbone: Backbone,
+    body: Body,
     head: Head,
 }
 
+enum Body {
+    Llama(Backbone),
+    Bert(bert::Backbone),
+}
+
 impl Network {
-    /// Takes its tensors out of `weights`; texts may be `max_length` tokens long.
+    /// Takes the tensors of any family out of `weights`; texts may be `max_length` tokens long.
     pub(crate) fn new(
+        family: &Family,
+        weights: &mut Weights,
+        max_length: usize,
+    ) -> Result<Self, Error> {
+        match family {
+            Family::Llama(config) => Self::llama(config, weights, max_length),
+            Family::Bert(config) => Self::bert(config, weights, max_length),
+        }
+    }
+
+    /// As [`new`](Self::new), for a Llama.
+    pub(crate) fn llama(
         config: &Config,
         weights: &mut Weights,
         max_length: usize,
@@ -28,7 +48,21 @@ impl Network {
             false => Arc::new(weights.matrix(LM_HEAD)?),
         };
         let head = Head::new(weight, config.vocab_size);
-        Ok(Self { backbone, head })
+        Ok(Self {
+            body: Body::Llama(backbone),
+            head,
+        })
+    }
+
+    fn bert(config: &BertConfig, weights: &mut Weights, max_length: usize) -> Result<Self, Error> {
+        let backbone = bert::Backbone::new(config, weights, max_length)?;
+        let weight = bert::decoder(config, weights, backbone.words())?;
+        let head = Head::new(weight, config.vocab_size);
+        let head = head.with_bias(bert::decoder_bias(config, weights)?);
+        Ok(Self {
+            body: Body::Bert(backbone),
+            head,
+        })
     }
 
     pub(crate) fn head(&self) -> &Head {
@@ -36,18 +70,32 @@ impl Network {
     }
 
     /// The matrices that every token is multiplied with.
-    pub(crate) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
-        self.backbone.matrices().chain([self.head.weight()])
+    pub(crate) fn matrices(&self) -> Vec<&Matrix> {
+        let mut all: Vec<&Matrix> = match &self.body {
+            Body::Llama(backbone) => backbone.matrices().collect(),
+            Body::Bert(backbone) => backbone.matrices().collect(),
+        };
+        all.push(self.head.weight());
+        all
     }
 
-    /// Last hidden states, tokens × hidden.
+    /// What the head takes, tokens × hidden.
     pub(crate) fn hidden(&self, pack: &Pack, timings: &mut Timings) -> Vec<f32> {
-        self.backbone.forward(pack, timings)
+        match &self.body {
+            Body::Llama(backbone) => backbone.forward(pack, timings),
+            Body::Bert(backbone) => backbone.forward(pack, timings),
+        }
     }
 
     /// Largest logits of each text.
     pub(crate) fn max_logits(&self, pack: &Pack, timings: &mut Timings) -> Pooled {
         let hidden = self.hidden(pack, timings);
         timings.time(Part::Head, || self.head.max_logits(&hidden, pack.spans()))
+    }
+
+    /// Sums of the saturated logits of each text.
+    pub(crate) fn sums(&self, pack: &Pack, saturation: Saturation) -> Pooled {
+        let hidden = self.hidden(pack, &mut Timings::default());
+        self.head.sums(&hidden, pack.spans(), saturation)
     }
 }

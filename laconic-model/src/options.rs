@@ -49,6 +49,18 @@ pub enum WeightFormat {
 }
 
 impl WeightFormat {
+    /// All but what a file may hold already.
+    pub(crate) const MADE: [Self; 8] = [
+        Self::F32,
+        Self::Bf16,
+        Self::Int8,
+        Self::Q8_0,
+        Self::Q8_0WeightOnly,
+        Self::Q6K,
+        Self::Q5K,
+        Self::Q4K,
+    ];
+
     /// What it means for a file that holds plain numbers.
     pub(crate) fn of_safetensors(self) -> Self {
         match self {
@@ -73,14 +85,14 @@ impl WeightFormat {
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
     tokenizer: Option<PathBuf>,
-    preset: Preset,
+    preset: Option<Preset>,
     overrides: Vec<(String, String)>,
     batch_tokens: Option<usize>,
     weights: WeightFormat,
 }
 
 impl LoadOptions {
-    /// The LACONIC preset, the folder's own `tokenizer.json`.
+    /// The preset that fits the folder, the folder's own `tokenizer.json`.
     pub fn new() -> Self {
         Self::default()
     }
@@ -91,10 +103,12 @@ impl LoadOptions {
         self
     }
 
-    /// Starts from this preset. The folder's `laconic.json` and
+    /// Starts from this preset instead of the one that fits the folder:
+    /// [`Preset::laconic`] for a Llama, and for BERT or DistilBERT what the
+    /// folder's files say. The folder's `laconic.json` and
     /// [`LoadOptions::set`] override it, in that order.
     pub fn preset(mut self, preset: Preset) -> Self {
-        self.preset = preset;
+        self.preset = Some(preset);
         self
     }
 
@@ -132,14 +146,15 @@ impl LoadOptions {
         self.batch_tokens.unwrap_or(DEFAULT_BATCH_TOKENS)
     }
 
-    /// The preset, overridden by the folder's side file or what takes its place, then by the
-    /// caller.
+    /// The caller's preset or else the one that fits, overridden by the folder's side file or what
+    /// takes its place, then by the caller.
     pub(crate) fn resolve_preset(
         &self,
         folder: &Folder,
         embedded: Option<&str>,
+        fitting: Preset,
     ) -> Result<Preset, Error> {
-        let mut preset = self.preset.clone();
+        let mut preset = self.preset.clone().unwrap_or(fitting);
         let side_file = folder.read(SIDE_FILE, MAX_SIDE_FILE)?;
         if let Some(bytes) = side_file.or(embedded.map(|text| text.as_bytes().to_vec())) {
             preset.apply_side_file(&bytes)?;

@@ -5,6 +5,8 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error::Error;
+use crate::saturation::Saturation;
+use crate::text::Text;
 
 /// Longest truncation length that can be asked for, in tokens.
 ///
@@ -37,6 +39,20 @@ pub struct Preset {
     add_eos: bool,
     max_length: usize,
     top_k: Option<usize>,
+    pooling: Pooling,
+    saturation: Saturation,
+    drop_specials: bool,
+    query_max_length: Option<usize>,
+}
+
+/// What becomes of a token's logits over the positions of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Pooling {
+    /// The largest, saturated.
+    #[default]
+    Max,
+    /// The sum of all, each saturated.
+    Sum,
 }
 
 impl Preset {
@@ -53,7 +69,68 @@ impl Preset {
             add_eos: false,
             max_length: 256,
             top_k: Some(512),
+            pooling: Pooling::Max,
+            saturation: Saturation::Once,
+            drop_specials: false,
+            query_max_length: None,
         }
+    }
+
+    /// SPLADE (v2, ++, v3) and other encoders on BERT or DistilBERT: no prefixes, `[CLS]` and
+    /// `[SEP]` around a text, 512 tokens, all weights.
+    ///
+    /// A folder of these families has this preset, with its own truncation length, unless
+    /// [`LoadOptions::preset`](crate::LoadOptions::preset) names one.
+    pub fn splade() -> Self {
+        Self {
+            name: "splade".to_owned(),
+            query_prefix: String::new(),
+            document_prefix: String::new(),
+            add_bos: true,
+            add_eos: true,
+            max_length: 512,
+            top_k: None,
+            ..Self::laconic()
+        }
+    }
+
+    /// The sparse encoders of OpenSearch, as their model cards encode: [`Preset::splade`], and
+    /// special tokens have no weight.
+    ///
+    /// A folder of BERT or DistilBERT with `idf.json` or `query_token_weights.txt`, and without
+    /// `modules.json`, has this preset. From their third version on these models need
+    /// `saturations` to be 2, which only `modules.json` says.
+    pub fn opensearch() -> Self {
+        Self {
+            name: "opensearch".to_owned(),
+            drop_specials: true,
+            ..Self::splade()
+        }
+    }
+
+    /// What a `SparseEncoder` of sentence-transformers begins with; its files say the rest.
+    pub(crate) fn sparse_encoder() -> Self {
+        Self {
+            name: "sparse-encoder".to_owned(),
+            ..Self::splade()
+        }
+    }
+
+    /// The preset of a name: `laconic`, `splade` or `opensearch`.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of this name.
+    pub fn named(name: &str) -> Result<Self, Error> {
+        let known = [Self::laconic(), Self::splade(), Self::opensearch()];
+        let names = known.each_ref().map(|preset| preset.name.clone());
+        let named = known.into_iter().find(|preset| preset.name == name);
+        named.ok_or_else(|| {
+            Error::invalid_input(format!(
+                "choosing preset {name:?}: there is no such preset; known are {}",
+                names.join(", ")
+            ))
+        })
     }
 
     /// Sets one knob from its text form, the way a command line gives it.
@@ -85,13 +162,16 @@ impl Preset {
 
     /// 128-bit hash of every knob's value, as 32 hexadecimal digits.
     ///
-    /// Stable across releases as long as the list of knobs is; the name is
-    /// left out, since it changes no vector.
+    /// Stable across releases: knobs that were added later count only when
+    /// they are set to something new. The name is left out, since it changes
+    /// no vector.
     pub fn hash(&self) -> String {
         let mut text = String::new();
-        for (key, value) in self.values() {
+        for (knob, (key, value)) in KNOBS.iter().zip(self.values()) {
             // JSON's quoting, unlike Rust's, is the same in every release.
-            text.push_str(&format!("{key}={}\n", Value::from(value)));
+            if knob.silent != Some(value.as_str()) {
+                text.push_str(&format!("{key}={}\n", Value::from(value)));
+            }
         }
         format!("{:032x}", xxh3_128(text.as_bytes()))
     }
@@ -140,6 +220,32 @@ impl Preset {
         self.max_length
     }
 
+    /// Tokens kept of a query, if not as many as of a document.
+    pub fn query_max_length(&self) -> Option<usize> {
+        self.query_max_length
+    }
+
+    /// Tokens kept of this text.
+    pub(crate) fn max_length_of(&self, text: Text<'_>) -> usize {
+        match text {
+            Text::Query(_) => self.query_max_length.unwrap_or(self.max_length),
+            Text::Document { .. } => self.max_length,
+        }
+    }
+
+    pub(crate) fn pooling(&self) -> Pooling {
+        self.pooling
+    }
+
+    pub(crate) fn saturation(&self) -> Saturation {
+        self.saturation
+    }
+
+    /// Whether special tokens of the vocabulary are no terms.
+    pub(crate) fn drop_specials(&self) -> bool {
+        self.drop_specials
+    }
+
     /// How many of the largest term weights are kept; all if `None`.
     pub fn top_k(&self) -> Option<usize> {
         self.top_k
@@ -165,7 +271,7 @@ impl Preset {
         match value {
             Value::String(text) => self.set(key, text),
             Value::Bool(_) | Value::Number(_) => self.set(key, &value.to_string()),
-            Value::Null if key == "top_k" => self.set(key, "none"),
+            Value::Null if ["top_k", "query_max_length"].contains(&key) => self.set(key, "none"),
             _ => Err(Error::invalid_input(format!(
                 "setting preset knob `{key}` to {value}: expected a string, a number or a boolean"
             ))),
@@ -185,6 +291,8 @@ pub(crate) const SIDE_FILE: &str = "laconic.json";
 struct Knob {
     key: &'static str,
     meaning: &'static str,
+    /// The value that is left out of the hash, of a knob that older releases did not have.
+    silent: Option<&'static str>,
     show: fn(&Preset) -> String,
     set: fn(&mut Preset, &str) -> Result<(), &'static str>,
 }
@@ -193,52 +301,120 @@ const KNOBS: &[Knob] = &[
     Knob {
         key: "query_prefix",
         meaning: "text before every query",
+        silent: None,
         show: |preset| preset.query_prefix.clone(),
         set: |preset, value| parse_text(value).map(|v| preset.query_prefix = v),
     },
     Knob {
         key: "document_prefix",
         meaning: "text before every document, before its title",
+        silent: None,
         show: |preset| preset.document_prefix.clone(),
         set: |preset, value| parse_text(value).map(|v| preset.document_prefix = v),
     },
     Knob {
         key: "title_separator",
         meaning: "text between a document's title and body",
+        silent: None,
         show: |preset| preset.title_separator.clone(),
         set: |preset, value| parse_text(value).map(|v| preset.title_separator = v),
     },
     Knob {
         key: "empty_title_space",
         meaning: "true or false: an empty-string title still puts the separator before the body",
+        silent: None,
         show: |preset| preset.empty_title_space.to_string(),
         set: |preset, value| parse_flag(value).map(|v| preset.empty_title_space = v),
     },
     Knob {
         key: "add_bos",
         meaning: "true or false: the beginning-of-text token comes first",
+        silent: None,
         show: |preset| preset.add_bos.to_string(),
         set: |preset, value| parse_flag(value).map(|v| preset.add_bos = v),
     },
     Knob {
         key: "add_eos",
         meaning: "true or false: the end-of-text token comes last",
+        silent: None,
         show: |preset| preset.add_eos.to_string(),
         set: |preset, value| parse_flag(value).map(|v| preset.add_eos = v),
     },
     Knob {
         key: "max_length",
         meaning: "tokens kept of a text, prefix included: 4 to 32768",
+        silent: None,
         show: |preset| preset.max_length.to_string(),
         set: |preset, value| parse_max_length(value).map(|v| preset.max_length = v),
     },
     Knob {
         key: "top_k",
         meaning: "largest term weights kept: 1 or more, or none for all",
-        show: |preset| preset.top_k.map_or("none".to_owned(), |k| k.to_string()),
+        silent: None,
+        show: |preset| shown_limit(preset.top_k),
         set: |preset, value| parse_top_k(value).map(|v| preset.top_k = v),
     },
+    Knob {
+        key: "pooling",
+        meaning: "max or sum: what becomes of a term's logits over the positions of a text",
+        silent: Some("max"),
+        show: |preset| match preset.pooling {
+            Pooling::Max => "max".to_owned(),
+            Pooling::Sum => "sum".to_owned(),
+        },
+        set: |preset, value| parse_pooling(value).map(|v| preset.pooling = v),
+    },
+    Knob {
+        key: "saturations",
+        meaning: "1 or 2: how often log(1 + x) is applied to a logit",
+        silent: Some("1"),
+        show: |preset| match preset.saturation {
+            Saturation::Once => "1".to_owned(),
+            Saturation::Twice => "2".to_owned(),
+        },
+        set: |preset, value| parse_saturation(value).map(|v| preset.saturation = v),
+    },
+    Knob {
+        key: "drop_specials",
+        meaning: "true or false: special tokens of the vocabulary have no weight",
+        silent: Some("false"),
+        show: |preset| preset.drop_specials.to_string(),
+        set: |preset, value| parse_flag(value).map(|v| preset.drop_specials = v),
+    },
+    Knob {
+        key: "query_max_length",
+        meaning: "tokens kept of a query: 4 to 32768, or none for as many as of a document",
+        silent: Some("none"),
+        show: |preset| shown_limit(preset.query_max_length),
+        set: |preset, value| match value {
+            "none" => {
+                preset.query_max_length = None;
+                Ok(())
+            }
+            _ => parse_max_length(value).map(|v| preset.query_max_length = Some(v)),
+        },
+    },
 ];
+
+fn shown_limit(limit: Option<usize>) -> String {
+    limit.map_or("none".to_owned(), |limit| limit.to_string())
+}
+
+fn parse_pooling(value: &str) -> Result<Pooling, &'static str> {
+    match value {
+        "max" => Ok(Pooling::Max),
+        "sum" => Ok(Pooling::Sum),
+        _ => Err("max or sum"),
+    }
+}
+
+fn parse_saturation(value: &str) -> Result<Saturation, &'static str> {
+    match value {
+        "1" => Ok(Saturation::Once),
+        "2" => Ok(Saturation::Twice),
+        _ => Err("1 or 2"),
+    }
+}
 
 fn unknown_knob(key: &str) -> Error {
     let known: Vec<&str> = KNOBS.iter().map(|knob| knob.key).collect();
@@ -291,6 +467,10 @@ mod tests {
             ("add_eos", "true"),
             ("max_length", "257"),
             ("top_k", "none"),
+            ("pooling", "sum"),
+            ("saturations", "2"),
+            ("drop_specials", "true"),
+            ("query_max_length", "32"),
         ] {
             let mut changed = base.clone();
             changed.set(key, value).unwrap();
@@ -298,13 +478,22 @@ mod tests {
             let shown: Vec<_> = changed.values().filter(|(name, _)| *name == key).collect();
             assert_eq!(shown, [(key, value.to_owned())]);
         }
-        assert_eq!(Preset::knobs().count(), 8, "a new knob needs a line above");
+        assert_eq!(Preset::knobs().count(), 12, "a new knob needs a line above");
     }
 
-    /// Indexes remember this hash: it may change only with the list of knobs.
+    /// Indexes remember this hash: it may not change.
     #[test]
     fn the_hash_of_the_laconic_preset_is_pinned() {
         assert_eq!(Preset::laconic().hash(), "e6a9d5a43b685c183ddb3385b65ab584");
+    }
+
+    #[test]
+    fn presets_have_names() {
+        for preset in [Preset::laconic(), Preset::splade(), Preset::opensearch()] {
+            assert_eq!(Preset::named(preset.name()).unwrap(), preset);
+        }
+        let error = Preset::named("spladee").unwrap_err();
+        assert!(error.to_string().contains("laconic, splade, opensearch"));
     }
 
     #[test]
@@ -339,6 +528,9 @@ mod tests {
             ("max_length", "32769"),
             ("max_length", "9223372036854775808"),
             ("add_bos", "yes"),
+            ("pooling", "mean"),
+            ("saturations", "3"),
+            ("query_max_length", "0"),
         ] {
             let error = Preset::laconic().set(key, value).unwrap_err();
             assert!(error.to_string().contains(key), "{error}");

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::blocks::{BlockFormat, LARGEST};
 use crate::checkpoint::Checkpoint;
-use crate::encoder::{TOKENIZER, tokenizer_bytes};
 use crate::error::Error;
-use crate::folder::Fingerprint;
 use crate::gguf::{self, EXTENSION, Plan, TensorType};
 use crate::options::{LoadOptions, WeightFormat};
+use crate::parts::{TOKENIZER, tokenizer_bytes};
 use crate::weights::Expected;
 
 /// How matrices are written; vectors are f32 always.
@@ -83,7 +82,7 @@ pub fn quantize(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<PathBuf, Error> {
     let checkpoint = Checkpoint::open(source.as_ref())?;
-    let config = checkpoint.config(&mut Fingerprint::new())?;
+    let config = checkpoint.llama("quantizing")?;
     let target = target(destination.as_ref(), checkpoint.name(), format)?;
     if let Some(folder) = &target.folder {
         let tokenizer = tokenizer_bytes(checkpoint.folder(), options)?;

@@ -1,8 +1,10 @@
 //! Text to token ids, under the preset's rules and with bounded work.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde_json::Value;
-use tokenizers::{PostProcessorWrapper, Tokenizer};
+use tokenizers::{ModelWrapper, PostProcessorWrapper, Tokenizer};
 
 use crate::attribution::Source;
 use crate::error::Error;
@@ -18,6 +20,10 @@ const MAX_BYTES: usize = 512 << 10;
 /// Bytes granted to a token at least, for vocabularies whose entries say
 /// little about how much text they cover (an unknown-word token).
 const MIN_TOKEN_BYTES: usize = 64;
+
+/// Most pieces that the last word of a beginning can have, beyond those that are kept: the words
+/// of a WordPiece tokenizer have 100 characters, longer ones are one unknown token.
+const MAX_PIECES: usize = 128;
 
 /// Split expressions that may run over hostile text. `tokenizers` runs them on
 /// a backtracking engine, where an unknown one can take quadratic time.
@@ -36,6 +42,9 @@ pub(crate) struct TextTokenizer {
     inner: Tokenizer,
     terms: Vec<Option<Box<str>>>,
     max_token_bytes: usize,
+    /// Whether a token may stand for any number of bytes: an unknown word, what the normalizer
+    /// takes out.
+    is_word_piece: bool,
 }
 
 /// Special tokens that the preset asks for.
@@ -49,6 +58,8 @@ pub(crate) struct Specials {
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
     pub(crate) ids: Vec<u32>,
+    /// Whether they are a query's whose weights are looked up: no network reads them.
+    pub(crate) is_looked_up: bool,
     pub(crate) n_dropped_tokens: usize,
     pub(crate) n_dropped_bytes: usize,
 }
@@ -79,10 +90,37 @@ impl TextTokenizer {
             .max()
             .unwrap_or(0);
         Ok(Self {
+            is_word_piece: matches!(inner.get_model(), ModelWrapper::WordPiece(_)),
             inner,
             terms,
             max_token_bytes: longest.max(MIN_TOKEN_BYTES),
         })
+    }
+
+    /// Rows of the embedding.
+    pub(crate) fn vocab_size(&self) -> usize {
+        self.terms.len()
+    }
+
+    /// Rows of the embedding up to the last that has a vocabulary string.
+    pub(crate) fn n_terms(&self) -> usize {
+        let last = self.terms.iter().rposition(Option::is_some);
+        last.map_or(0, |last| last + 1)
+    }
+
+    /// Token ids by vocabulary string.
+    pub(crate) fn ids_by_term(&self) -> HashMap<&str, u32> {
+        let terms = (0..).zip(&self.terms);
+        terms
+            .filter_map(|(id, term)| term.as_deref().map(|term| (term, id)))
+            .collect()
+    }
+
+    /// Ids of the tokens that the file calls special.
+    pub(crate) fn special_ids(&self) -> Vec<u32> {
+        let added = self.inner.get_added_tokens_decoder();
+        let special = added.iter().filter(|(_, token)| token.special);
+        special.map(|(id, _)| *id).collect()
     }
 
     /// The vocabulary string of a token, if the tokenizer has one.
@@ -107,11 +145,11 @@ impl TextTokenizer {
         specials: Specials,
     ) -> Result<Tokens, Error> {
         let n_specials = usize::from(specials.bos.is_some()) + usize::from(specials.eos.is_some());
-        let room = preset.max_length().saturating_sub(n_specials);
-        let prompt = Prompt::new(text, preset, self.max_bytes(room));
-        let ids = self.ids(&prompt.text)?;
+        let room = preset.max_length_of(text).saturating_sub(n_specials);
+        let (prompt, ids) = self.read(text, preset, room)?;
         let kept = ids.get(..room).unwrap_or(&ids);
         Ok(Tokens {
+            is_looked_up: false,
             n_dropped_tokens: ids.len() - kept.len(),
             n_dropped_bytes: prompt.n_dropped_bytes,
             ids: specials
@@ -121,6 +159,28 @@ impl TextTokenizer {
                 .chain(specials.eos)
                 .collect(),
         })
+    }
+
+    /// The beginning of a text that the first `room` tokens are of, and its tokens.
+    fn read(
+        &self,
+        text: Text<'_>,
+        preset: &Preset,
+        room: usize,
+    ) -> Result<(Prompt, Vec<u32>), Error> {
+        let mut max_bytes = self.max_bytes(room);
+        loop {
+            let prompt = Prompt::new(text, preset, max_bytes);
+            let ids = self.ids(&prompt.text)?;
+            let is_enough = prompt.n_dropped_bytes == 0
+                || !self.is_word_piece
+                || ids.len() >= room.saturating_add(MAX_PIECES)
+                || max_bytes >= MAX_BYTES;
+            if is_enough {
+                return Ok((prompt, ids));
+            }
+            max_bytes = max_bytes.saturating_mul(4).min(MAX_BYTES);
+        }
     }
 
     /// As [`tokenize`](TextTokenizer::tokenize), with what each token stands for in the text.
@@ -135,8 +195,8 @@ impl TextTokenizer {
         let tokens = self.tokenize(text, preset, specials)?;
         let n_specials = usize::from(specials.bos.is_some()) + usize::from(specials.eos.is_some());
         let n_kept = tokens.ids.len() - n_specials.min(tokens.ids.len());
-        let room = preset.max_length().saturating_sub(n_specials);
-        let prompt = Prompt::new(text, preset, self.max_bytes(room));
+        let room = preset.max_length_of(text).saturating_sub(n_specials);
+        let (prompt, _) = self.read(text, preset, room)?;
         let encoding = self
             .inner
             .encode(prompt.text.as_str(), false)
@@ -230,6 +290,7 @@ struct TokenizerFile {
 #[derive(Deserialize)]
 struct Model {
     dropout: Option<f32>,
+    max_input_chars_per_word: Option<u64>,
 }
 
 impl TokenizerFile {
@@ -241,6 +302,14 @@ impl TokenizerFile {
             &self.decoder,
         ] {
             check_part(part)?;
+        }
+        // The time a word takes grows with the cube of its length.
+        if let Some(length) = self.model.max_input_chars_per_word.filter(|n| *n > 100) {
+            return Err(Error::unsupported(format!(
+                "reading tokenizer.json: `max_input_chars_per_word` is {length}, and words of more \
+                 than 100 characters take too long; use the tokenizer.json that the model's \
+                 authors publish"
+            )));
         }
         match self.model.dropout {
             Some(dropout) if dropout != 0.0 => Err(Error::unsupported(format!(

@@ -26,6 +26,47 @@ pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
 /// Name of the last norm.
 pub(crate) const NORM: &str = "model.norm.weight";
 
+/// What a family's config implies for the tensors of its checkpoints.
+pub(crate) trait Architecture {
+    /// Tensors that have to be there.
+    fn manifest(&self) -> Vec<Expected>;
+
+    /// Tensors that are read if they are there.
+    fn optional(&self) -> Vec<Expected> {
+        Vec::new()
+    }
+
+    /// The name that a tensor has today, if this is an older one.
+    fn renamed(&self, _name: &str) -> Option<String> {
+        None
+    }
+
+    /// Whether a tensor that the network does not use is known and changes nothing.
+    fn is_harmless(&self, name: &str) -> bool;
+
+    /// The fields of the config that decide which tensors there are, for errors.
+    fn summary(&self) -> String;
+}
+
+impl Architecture for Config {
+    fn manifest(&self) -> Vec<Expected> {
+        manifest(self)
+    }
+
+    /// `…rotary_emb.inv_freq`, which old exporters wrote, and `lm_head.weight` beside a tied
+    /// embedding, which is ignored as transformers does.
+    fn is_harmless(&self, name: &str) -> bool {
+        name.ends_with("rotary_emb.inv_freq") || (self.is_tied && name == LM_HEAD)
+    }
+
+    fn summary(&self) -> String {
+        format!(
+            "num_hidden_layers = {}, tie_word_embeddings = {}",
+            self.n_layers, self.is_tied
+        )
+    }
+}
+
 /// Every tensor of the network, by its name in the checkpoint.
 pub(crate) struct Weights(HashMap<String, Weight>);
 
@@ -45,12 +86,10 @@ impl Weights {
     ///
     /// Names, shapes and types of all tensors are compared with `config`
     /// before any data is read. Tensors the network does not use are refused,
-    /// except two that are common and harmless: `…rotary_emb.inv_freq`, which
-    /// old exporters wrote, and `lm_head.weight` beside a tied embedding,
-    /// which is ignored as transformers does.
+    /// except those that are common and harmless.
     pub(crate) fn load(
         folder: &Folder,
-        config: &Config,
+        config: &dyn Architecture,
         format: WeightFormat,
         fingerprint: &mut Fingerprint,
     ) -> Result<Self, Error> {
@@ -63,11 +102,11 @@ impl Weights {
 
     /// Makes up every tensor of a network.
     pub(crate) fn generate(
-        config: &Config,
+        config: &dyn Architecture,
         format: WeightFormat,
         mut values: impl FnMut(&Expected) -> Vec<f32>,
     ) -> Self {
-        let tensors = manifest(config).into_iter().map(|tensor| {
+        let tensors = config.manifest().into_iter().map(|tensor| {
             let weight = tensor.pack(values(&tensor), format);
             (tensor.name, weight)
         });
@@ -82,12 +121,33 @@ impl Weights {
         }
     }
 
+    /// Whether a tensor is there, and still to be taken.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// Takes a vector out.
     pub(crate) fn vector(&mut self, name: &str) -> Result<Vec<f32>, Error> {
         match self.0.remove(name) {
             Some(Weight::Vector(vector)) => Ok(vector),
             _ => Err(missing(name)),
         }
+    }
+
+    /// Bytes that they take in memory.
+    #[cfg(test)]
+    pub(crate) fn n_bytes(&self) -> usize {
+        let bytes = |weight: &Weight| match weight {
+            Weight::Vector(vector) => size_of_val(vector.as_slice()),
+            Weight::Matrix(matrix) => matrix.n_bytes(),
+        };
+        self.0.values().map(bytes).sum()
+    }
+
+    /// Puts in one of the tensors that may be there.
+    #[cfg(test)]
+    pub(crate) fn put_vector(&mut self, name: &str, values: Vec<f32>) {
+        self.0.insert(name.to_owned(), Weight::Vector(values));
     }
 
     #[cfg(test)]
@@ -101,13 +161,14 @@ impl Weights {
 /// Checks all tensors against `config`, then hands those of the network over one by one.
 pub(crate) fn read_each(
     folder: &Folder,
-    config: &Config,
+    config: &dyn Architecture,
     fingerprint: &mut Fingerprint,
     mut accept: impl FnMut(&Expected, Vec<f32>),
 ) -> Result<(), Error> {
-    let shards = open_shards(folder)?;
-    let expected = manifest(config);
-    check_manifest(&expected, &shards, config)?;
+    let shards = open_renamed(folder, config)?;
+    let mut expected = config.manifest();
+    let optional = check_manifest(&expected, &shards, config)?;
+    expected.extend(optional);
     let wanted: HashMap<&str, &Expected> = expected
         .iter()
         .map(|tensor| (tensor.name.as_str(), tensor))
@@ -124,18 +185,71 @@ pub(crate) fn read_each(
     Ok(())
 }
 
+/// A tensor of the network as it lies in a file.
+pub(crate) struct Stored {
+    pub(crate) tensor: Expected,
+    pub(crate) shard: String,
+    pub(crate) dtype: String,
+}
+
+/// Checks all tensors against `config` and hashes them, without keeping any.
+pub(crate) fn inspect(
+    folder: &Folder,
+    config: &dyn Architecture,
+    fingerprint: &mut Fingerprint,
+) -> Result<Vec<Stored>, Error> {
+    let shards = open_renamed(folder, config)?;
+    let mut expected = config.manifest();
+    let optional = check_manifest(&expected, &shards, config)?;
+    expected.extend(optional);
+    let found = collect(&shards)?;
+    let stored = expected.into_iter().filter_map(|tensor| {
+        let (shard, info) = found.get(tensor.name.as_str())?;
+        Some(Stored {
+            dtype: format!("{:?}", info.dtype),
+            shard: (*shard).to_owned(),
+            tensor,
+        })
+    });
+    let stored = stored.collect();
+    for shard in shards {
+        shard.read(fingerprint, |_| false, |_, _| {})?;
+    }
+    Ok(stored)
+}
+
 fn missing(name: &str) -> Error {
     Error::corrupt(format!("building the network: {name} is missing"))
 }
 
 /// A tensor that the config implies, its dimensions with the fields they come
 /// from.
+#[derive(Clone)]
 pub(crate) struct Expected {
     pub(crate) name: String,
-    dims: Vec<(&'static str, usize)>,
+    pub(crate) dims: Vec<(&'static str, usize)>,
+    /// Rows that are looked up, never multiplied with: they stay f32, whatever the format.
+    is_table: bool,
 }
 
 impl Expected {
+    /// A vector, or a matrix of one output a row.
+    pub(crate) fn new(name: String, dims: &[(&'static str, usize)]) -> Self {
+        Self {
+            name,
+            dims: dims.to_vec(),
+            is_table: false,
+        }
+    }
+
+    /// Rows that are looked up.
+    pub(crate) fn table(name: String, dims: &[(&'static str, usize)]) -> Self {
+        Self {
+            is_table: true,
+            ..Self::new(name, dims)
+        }
+    }
+
     /// Sizes of its dimensions.
     pub(crate) fn shape(&self) -> Vec<usize> {
         self.dims.iter().map(|(_, size)| *size).collect()
@@ -148,7 +262,7 @@ impl Expected {
     /// Inputs of a matrix, one output a row; `None` for a vector.
     pub(crate) fn inputs(&self) -> Option<usize> {
         match self.dims.as_slice() {
-            [_, (_, inputs)] => Some(*inputs),
+            [_, (_, inputs)] if !self.is_table => Some(*inputs),
             _ => None,
         }
     }
@@ -201,10 +315,7 @@ pub(crate) fn manifest(config: &Config) -> Vec<Expected> {
         ("mlp.up_proj.weight", vec![mlp, hidden]),
         ("mlp.down_proj.weight", vec![hidden, mlp]),
     ];
-    let expect = |name: String, dims: &[(&'static str, usize)]| Expected {
-        name,
-        dims: dims.to_vec(),
-    };
+    let expect = Expected::new;
     let mut all = vec![expect(EMBEDDING.to_owned(), &[vocab, hidden])];
     for idx in 0..config.n_layers {
         all.extend(
@@ -220,27 +331,37 @@ pub(crate) fn manifest(config: &Config) -> Vec<Expected> {
     all
 }
 
-fn check_manifest(expected: &[Expected], shards: &[Shard], config: &Config) -> Result<(), Error> {
+/// Compares what is there with what has to be; returns what is there of what may be.
+fn check_manifest(
+    expected: &[Expected],
+    shards: &[Shard],
+    config: &dyn Architecture,
+) -> Result<Vec<Expected>, Error> {
     let mut found = collect(shards)?;
     for tensor in expected {
         let Some((shard, info)) = found.remove(tensor.name.as_str()) else {
             return Err(Error::corrupt(format!(
-                "checking the weights against config.json: tensor {} is missing ({}, \
-                 tie_word_embeddings = {}); use the config.json that belongs to the weights",
+                "checking the weights against config.json: tensor {} is missing ({}); use the \
+                 config.json that belongs to the weights",
                 tensor.name,
-                format_args!("num_hidden_layers = {}", config.n_layers),
-                config.is_tied
+                config.summary()
             )));
         };
         check_tensor(tensor, shard, info)?;
     }
-    match found.keys().filter(|name| !is_harmless(name, config)).min() {
-        None => Ok(()),
+    let mut optional = config.optional();
+    optional.retain(|tensor| found.contains_key(tensor.name.as_str()));
+    for tensor in &optional {
+        if let Some((shard, info)) = found.remove(tensor.name.as_str()) {
+            check_tensor(tensor, shard, info)?;
+        }
+    }
+    match found.keys().filter(|name| !config.is_harmless(name)).min() {
+        None => Ok(optional),
         Some(extra) => Err(Error::corrupt(format!(
-            "checking the weights against config.json: the network of num_hidden_layers = {} and \
-             tie_word_embeddings = {} has no tensor {extra:?}; use the config.json that belongs to \
-             the weights",
-            config.n_layers, config.is_tied
+            "checking the weights against config.json: the network of {} has no tensor {extra:?}; \
+             use the config.json that belongs to the weights",
+            config.summary()
         ))),
     }
 }
@@ -265,10 +386,6 @@ fn check_tensor(tensor: &Expected, shard: &str, info: &TensorInfo) -> Result<(),
     Ok(())
 }
 
-fn is_harmless(name: &str, config: &Config) -> bool {
-    name.ends_with("rotary_emb.inv_freq") || (config.is_tied && name == LM_HEAD)
-}
-
 type Found<'a> = HashMap<&'a str, (&'a str, &'a TensorInfo)>;
 
 fn collect(shards: &[Shard]) -> Result<Found<'_>, Error> {
@@ -290,6 +407,17 @@ fn collect(shards: &[Shard]) -> Result<Found<'_>, Error> {
 /// Whether a folder has weights of ours.
 pub(crate) fn has_safetensors(folder: &Folder) -> Result<bool, Error> {
     Ok(folder.file(SINGLE)?.is_some() || folder.file(INDEX)?.is_some())
+}
+
+/// The shards, their tensors under today's names.
+fn open_renamed(folder: &Folder, config: &dyn Architecture) -> Result<Vec<Shard>, Error> {
+    let mut shards = open_shards(folder)?;
+    for (name, _) in shards.iter_mut().flat_map(|shard| &mut shard.tensors) {
+        if let Some(renamed) = config.renamed(name) {
+            *name = renamed;
+        }
+    }
+    Ok(shards)
 }
 
 fn open_shards(folder: &Folder) -> Result<Vec<Shard>, Error> {

@@ -594,7 +594,7 @@ fn knobs_that_the_model_cannot_serve_are_refused() {
         );
     }
     assert!(Encoder::load(folder.path(), LoadOptions::new().set("max_length", "300")).is_ok());
-    write(folder.path(), "laconic.json", br#"{"pooling": "sum"}"#);
+    write(folder.path(), "laconic.json", br#"{"polling": "sum"}"#);
     assert!(
         refusal(folder.path(), "an unknown knob")
             .to_string()

@@ -257,3 +257,16 @@ fn a_model_made_from_nothing_weighs_its_own_tokens() {
         assert!(own.contains(&heaviest[0]));
     }
 }
+
+#[test]
+fn a_checkpoint_of_another_family_is_refused_by_name() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/families/bert");
+    let pairs = pairs();
+    let options = LoadOptions::new();
+    let loaded = Trainer::load(&folder, &options, recipe(1), &pairs, Device::Cpu);
+    let error = loaded.err().unwrap().to_string();
+    assert!(
+        error.contains("`bert`") && error.contains("llama"),
+        "{error}"
+    );
+}

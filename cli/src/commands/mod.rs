@@ -13,6 +13,7 @@ mod index;
 mod info;
 mod mine;
 mod model;
+mod model_info;
 mod model_quantize;
 mod optimize;
 mod options;

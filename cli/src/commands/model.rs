@@ -7,10 +7,11 @@ use clap::{Args, Subcommand};
 use laconic_model::train::NewModel;
 
 use super::Global;
+use super::model_info::Info;
 use crate::collection::{self, LineReader};
 use crate::terminal::{Ending, note, progress};
 
-/// Make checkpoints
+/// Make checkpoints, and look into them
 #[derive(Debug, Args)]
 pub(crate) struct Model {
     #[command(subcommand)]
@@ -21,6 +22,7 @@ pub(crate) struct Model {
 enum Command {
     New(New),
     Quantize(super::model_quantize::Quantize),
+    Info(Info),
 }
 
 /// Make a small model to train, with a tokenizer for the texts of a corpus
@@ -65,6 +67,7 @@ impl Model {
         match self.command {
             Command::New(new) => new.run(global),
             Command::Quantize(quantize) => quantize.run(global),
+            Command::Info(info) => info.run(global),
         }
     }
 }

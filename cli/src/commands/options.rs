@@ -1,11 +1,11 @@
 //! Options that several sub-commands share.
 
 use std::fmt::{self, Display, Formatter};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use laconic_model::{Encoder, WeightFormat};
+use laconic_model::{Encoder, LoadOptions, WeightFormat};
 use laconic_tantivy::{Approximation, Bm25, LaconicField, ModelIdentity};
 
 use super::hybrid_options::HybridOptions;
@@ -24,13 +24,45 @@ pub(crate) struct ModelOptions {
     /// Tokenizer, if the checkpoint's folder has none (LACONIC checkpoints ship none)
     #[arg(long, value_name = "FILE", requires = "model")]
     pub(crate) tokenizer: Option<PathBuf>,
-    /// Override a knob of the preset: query_prefix, document_prefix, add_bos, max_length,
-    /// top_k=none, …
-    #[arg(long = "set", value_name = "KEY=VALUE", requires = "model")]
-    pub(crate) overrides: Vec<String>,
+    #[command(flatten)]
+    pub(crate) preset: PresetOptions,
     /// How to hold the checkpoint's weights; docs/formats.md has the measurements
     #[arg(long, value_enum, default_value = "stored", requires = "model")]
     pub(crate) weights: Weights,
+}
+
+/// What a checkpoint needs around its network.
+#[derive(Debug, Args)]
+pub(crate) struct PresetOptions {
+    /// Preset to begin with instead of the one that fits the checkpoint: laconic, splade or
+    /// opensearch
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// Override a knob of the preset: query_prefix, document_prefix, add_bos, max_length,
+    /// top_k=none, … (all of them: laconic model info DIR)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+impl PresetOptions {
+    /// These, and a tokenizer from elsewhere.
+    pub(crate) fn load_options(&self, tokenizer: Option<&Path>) -> Result<LoadOptions> {
+        let pairs = self
+            .overrides
+            .iter()
+            .map(|pair| match pair.split_once('=') {
+                Some((key, value)) => Ok((key.trim().to_owned(), value.to_owned())),
+                None => Err(UsageError(format!(
+                    "`--set {pair}` has no `=`; write --set KEY=VALUE"
+                ))),
+            });
+        let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
+        encoding::load_options(tokenizer, self.preset.as_deref(), &pairs)
+    }
+
+    fn is_given(&self) -> bool {
+        self.preset.is_some() || !self.overrides.is_empty()
+    }
 }
 
 /// How weights are held and computed with.
@@ -97,20 +129,17 @@ impl ModelOptions {
     /// Loads the encoder, if one is named.
     pub(crate) fn load(&self) -> Result<Option<Encoder>> {
         let Some(folder) = &self.model else {
+            if self.preset.is_given() {
+                let message = "--preset and --set are about a checkpoint; name one with --model";
+                return Err(UsageError(message.to_owned()).into());
+            }
             return Ok(None);
         };
-        let overrides = self
-            .overrides
-            .iter()
-            .map(|pair| match pair.split_once('=') {
-                Some((key, value)) => Ok((key.trim().to_owned(), value.to_owned())),
-                None => Err(UsageError(format!(
-                    "`--set {pair}` has no `=`; write --set KEY=VALUE"
-                ))),
-            });
-        let overrides = overrides.collect::<Result<Vec<_>, _>>()?;
-        let tokenizer = self.tokenizer.as_deref();
-        encoding::load(folder, tokenizer, &overrides, self.weights.format()).map(Some)
+        let options = self.preset.load_options(self.tokenizer.as_deref())?;
+        Ok(Some(Encoder::load(
+            folder,
+            options.weights(self.weights.format()),
+        )?))
     }
 }
 

@@ -65,11 +65,12 @@ impl RandomModel {
         let (config, network) = threads.install(|| {
             let mut fingerprint = Fingerprint::new();
             let checkpoint = Checkpoint::open(path)?;
-            let config = checkpoint.config(&mut fingerprint)?;
+            let layout = checkpoint.layout()?;
+            let family = checkpoint.family(&layout, &mut fingerprint)?;
             let format = checkpoint.format(format);
-            let mut weights = checkpoint.weights(&config, format, &mut fingerprint)?;
-            let network = Network::new(&config, &mut weights, MAX_TOKENS)?;
-            Ok::<_, Error>((config, network))
+            let mut weights = checkpoint.weights(&layout, &family, format, &mut fingerprint)?;
+            let network = Network::new(&family, &mut weights, MAX_TOKENS)?;
+            Ok::<_, Error>((family.into_llama("measuring")?, network))
         })?;
         let model = Self {
             config,

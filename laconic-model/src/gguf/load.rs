@@ -19,7 +19,7 @@ use crate::float16::{widen_bf16, widen_f16};
 use crate::folder::Fingerprint;
 use crate::matmul::{GROUP, Matrix};
 use crate::options::WeightFormat;
-use crate::weights::{Expected, Weight, Weights, manifest};
+use crate::weights::{Expected, Stored, Weight, Weights, manifest};
 
 /// Bytes that are read, hashed and packed by one task at a time.
 const PART: usize = 1 << 20;
@@ -71,6 +71,25 @@ impl Gguf {
         self.for_each(config, fingerprint, |place, fingerprint| {
             accept(place.tensor, place.read(fingerprint)?.numbers())
         })
+    }
+
+    /// As [`inspect`](crate::weights::inspect), of this file.
+    pub(crate) fn inspect(
+        self,
+        config: &Config,
+        fingerprint: &mut Fingerprint,
+    ) -> Result<Vec<Stored>, Error> {
+        let mut stored = Vec::new();
+        self.for_each(config, fingerprint, |place, fingerprint| {
+            place.read(fingerprint)?;
+            stored.push(Stored {
+                tensor: place.tensor.clone(),
+                dtype: place.info.kind.name().to_owned(),
+                shard: place.file.name.clone(),
+            });
+            Ok(())
+        })?;
+        Ok(stored)
     }
 
     fn for_each(

@@ -59,6 +59,11 @@ const TYPES: [(u32, &str, Option<TensorType>); 25] = [
 ];
 
 impl TensorType {
+    fn name(self) -> &'static str {
+        let found = TYPES.iter().find(|(_, _, known)| *known == Some(self));
+        found.map_or("?", |(_, name, _)| *name)
+    }
+
     fn id(self) -> u32 {
         let found = TYPES.iter().find(|(_, _, known)| *known == Some(self));
         found.map_or(0, |(id, ..)| *id)

@@ -73,6 +73,10 @@ impl Bf16Panels {
         Self { lines }
     }
 
+    pub(super) fn group_bytes(inputs: usize) -> usize {
+        inputs.div_ceil(STEP) * size_of::<PairLine>()
+    }
+
     pub(super) fn n_bytes(&self) -> usize {
         size_of_val(self.lines.as_slice())
     }

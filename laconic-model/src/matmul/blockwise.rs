@@ -129,6 +129,11 @@ impl BlockPanels {
         self.format
     }
 
+    /// Inputs are a whole number of blocks.
+    pub(super) fn group_bytes(format: BlockFormat, inputs: usize) -> usize {
+        inputs / format.inputs() * Layout::of(format).chunk * size_of::<Line>()
+    }
+
     pub(super) fn n_bytes(&self) -> usize {
         self.parts
             .iter()

@@ -155,6 +155,10 @@ impl Int8Panels {
         (&mut self.lines[n_lines..], &mut self.scales[n_scales..])
     }
 
+    pub(super) fn group_bytes(inputs: usize) -> usize {
+        n_steps(inputs) * size_of::<ByteLine>() + n_blocks(inputs) * size_of::<FloatLine>()
+    }
+
     pub(super) fn n_bytes(&self) -> usize {
         size_of_val(self.lines.as_slice()) + size_of_val(self.scales.as_slice())
     }

@@ -106,6 +106,21 @@ enum InputData {
     Blocks(BlockInput),
 }
 
+/// Bytes of a matrix that is packed in a format, or in what takes its place.
+pub(crate) fn packed_bytes(format: WeightFormat, outputs: usize, inputs: usize) -> usize {
+    let blocks = |blocks| BlockPanels::group_bytes(blocks, inputs);
+    let group = match format.for_inputs(inputs) {
+        WeightFormat::F32 | WeightFormat::Stored => 4 * GROUP * inputs,
+        WeightFormat::Bf16 => Bf16Panels::group_bytes(inputs),
+        WeightFormat::Int8 => Int8Panels::group_bytes(inputs),
+        WeightFormat::Q8_0 | WeightFormat::Q8_0WeightOnly => blocks(BlockFormat::Q8_0),
+        WeightFormat::Q6K => blocks(BlockFormat::Q6K),
+        WeightFormat::Q5K => blocks(BlockFormat::Q5K),
+        WeightFormat::Q4K => blocks(BlockFormat::Q4K),
+    };
+    outputs.div_ceil(GROUP) * group
+}
+
 impl Matrix {
     /// Packs rows of weights, one row an output, in a format or what
     /// [takes its place](WeightFormat::for_inputs).

@@ -15,12 +15,12 @@ use super::parameter::{Adapter, Linear, Parameter};
 use super::random::Random;
 use super::recipe::{Lora, Recipe};
 use crate::config::Config;
-use crate::encoder::{
-    CONFIG, MAX_CONFIG, TOKENIZER, check_length, read_config, specials, tokenizer_bytes,
-};
 use crate::error::Error;
 use crate::folder::{Fingerprint, Folder};
 use crate::options::LoadOptions;
+use crate::parts::{
+    CONFIG, MAX_CONFIG, TOKENIZER, check_length, read_config, specials, tokenizer_bytes,
+};
 use crate::preset::{Preset, SIDE_FILE};
 use crate::rope::RopeTable;
 use crate::tokenize::{Specials, TextTokenizer};
@@ -69,13 +69,13 @@ impl Base {
     ) -> Result<(Self, Network), Error> {
         let folder = Folder::open(path)?;
         let mut fingerprint = Fingerprint::new();
-        let config = read_config(&folder, &mut fingerprint)?;
-        let mut preset = options.resolve_preset(&folder, None)?;
+        let config = read_config(&folder, &mut fingerprint)?.into_llama("training")?;
+        let mut preset = options.resolve_preset(&folder, None, Preset::laconic())?;
         let longest = recipe.query_length.max(recipe.document_length);
         preset.set("max_length", &longest.to_string())?;
-        check_length(&preset, &config)?;
-        let preset = options.resolve_preset(&folder, None)?;
-        let specials = specials(&preset, &config)?;
+        check_length(&preset, false, config.max_positions)?;
+        let preset = options.resolve_preset(&folder, None, Preset::laconic())?;
+        let specials = specials(&preset, config.bos_id, config.eos_id)?;
         let tokenizer_json = tokenizer_bytes(&folder, options)?;
         fingerprint.part("tokenizer", &tokenizer_json);
         let tokenizer = TextTokenizer::parse(&tokenizer_json, config.vocab_size)?;

@@ -40,8 +40,8 @@ use super::base::{StoredAs, write_tensors};
 use super::random::Random;
 use super::recipe::to_f64;
 use crate::config::Config;
-use crate::encoder::{CONFIG, TOKENIZER};
 use crate::error::Error;
+use crate::parts::{CONFIG, TOKENIZER};
 use crate::preset::SIDE_FILE;
 use crate::weights::{EMBEDDING, manifest};
 
