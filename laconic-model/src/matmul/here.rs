@@ -39,8 +39,11 @@ impl Matrix {
     /// What a text's own numbers need not surpass where this matrix is a part of the way.
     pub(crate) fn precision(&self) -> Precision {
         match &self.parts[0].1 {
-            Panels::F32(_) | Panels::Bf16(_) | Panels::WeightOnly(_) => Precision::F32,
-            Panels::Int8(_) | Panels::Blocks(_) => Precision::Int8,
+            Panels::Int8(_) => Precision::Int8,
+            // Blocks as well: scales for every 32 deserve rows that are as precise.
+            Panels::F32(_) | Panels::Bf16(_) | Panels::Blocks(_) | Panels::WeightOnly(_) => {
+                Precision::F32
+            }
         }
     }
 
