@@ -18,9 +18,12 @@ use crate::error::Error;
 use crate::matmul::{Cpu, Matrix, Rows};
 use crate::network::Network;
 use crate::options::WeightFormat;
+use crate::preset::Preset;
 use crate::saturation::Saturation;
+use crate::text::Text;
 use crate::timings::Part;
 pub use crate::timings::Timings;
+use crate::tokenize::{Specials, TextTokenizer};
 use crate::weights::{Expected, Weights};
 pub use file::write_random;
 
@@ -175,6 +178,34 @@ impl RandomModel {
         let rates = self.threads.broadcast(|_| kernel_rate(format));
         rates.iter().sum()
     }
+}
+
+/// Seconds that one token of these texts takes to come about, on this thread: the median of
+/// `rounds` over all of them. The tokenizer is what a checkpoint's `config.json` and
+/// `tokenizer.json` say.
+///
+/// # Errors
+/// If one of the files is not sound.
+pub fn seconds_per_token(
+    config_json: &[u8],
+    tokenizer_json: &[u8],
+    texts: &[&str],
+    rounds: usize,
+) -> Result<f64, Error> {
+    let config = Config::parse(config_json)?;
+    let tokenizer = TextTokenizer::parse(tokenizer_json, config.vocab_size)?;
+    let preset = Preset::laconic();
+    let mut rates = Vec::new();
+    for _ in 0..rounds.max(1) {
+        let (start, mut n_tokens) = (Instant::now(), 0.0);
+        for text in texts {
+            let tokens = tokenizer.tokenize(Text::document(text), &preset, Specials::default())?;
+            n_tokens += f64::from(u32::try_from(tokens.ids.len()).unwrap_or(u32::MAX));
+        }
+        rates.push(start.elapsed().as_secs_f64() / n_tokens);
+    }
+    rates.sort_by(f64::total_cmp);
+    Ok(rates[rates.len() / 2])
 }
 
 /// The instructions that kernels use on this machine: `avx512`, `avx2` or `scalar`.

@@ -65,8 +65,8 @@
 //! # Speed
 //!
 //! Products are computed by kernels of our own, chosen by what the processor
-//! has: AVX-512 with VNNI, AVX2 with or without VNNI, or plain loops. `LACONIC_CPU=avx-vnni`,
-//! `avx2` or `scalar` in the environment caps the choice. `laconic bench encode` measures.
+//! has: AMX (bytes), AVX-512 with VNNI, AVX2 with or without VNNI, or plain loops.
+//! `LACONIC_CPU=avx512`, `avx-vnni`, `avx2` or `scalar` in the environment caps the choice. `laconic bench encode` measures.
 //!
 //! # Training
 //!

@@ -3,6 +3,7 @@
 use std::io;
 
 use anyhow::Result;
+use laconic_fixtures::{nano, scifact};
 use laconic_model::WeightFormat;
 use laconic_model::bench::{RandomModel, Shape, Timings, instructions};
 use laconic_tantivy::ImpactQuantizer;
@@ -11,6 +12,7 @@ use serde::Serialize;
 use super::clock::{CpuOf, Seconds, timed};
 use super::machine::Machine;
 use super::real;
+use crate::collection::{self, LineReader};
 use crate::terminal::print;
 
 /// Term weights kept, as by default.
@@ -41,6 +43,8 @@ pub(crate) struct EncoderReport {
     threads: usize,
     rounds: usize,
     seed: u32,
+    /// Of laconic-nano's tokenizer, on abstracts, one thread.
+    tokenize_seconds_per_token: f64,
     models: Vec<ModelFigures>,
     results: Vec<Figures>,
     fidelity: Vec<Fidelity>,
@@ -68,12 +72,16 @@ struct Figures {
     tokens: usize,
     texts: usize,
     seconds: f64,
+    /// Of tokenizing such texts, which `seconds` is without.
+    tokenize_seconds: f64,
     /// Of all threads: less than `seconds` where other work held the processor.
     cpu_seconds: Option<f64>,
     documents_per_second: f64,
     tokens_per_second: f64,
     gflops: f64,
     share_of_ceiling: f64,
+    /// Of the whole, tokenizing included; the others are shares of `seconds`.
+    share_tokenize: f64,
     share_linear: f64,
     share_attention: f64,
     share_head: f64,
@@ -110,10 +118,11 @@ impl EncoderBench {
             figures.push(figure);
             tick();
         }
+        let per_token = seconds_per_token(self.rounds)?;
         let mut results = Vec::new();
         let mut compared = Vec::new();
         for &tokens in &self.lengths {
-            results.extend(self.measure(&models, tokens, tick)?);
+            results.extend(self.measure(&models, tokens, per_token, tick)?);
             if fidelity {
                 compared.extend(self.compare(&models, tokens)?);
             }
@@ -126,6 +135,7 @@ impl EncoderBench {
             threads: self.threads,
             rounds: self.rounds,
             seed: self.seed,
+            tokenize_seconds_per_token: per_token,
             models: figures,
             results,
             fidelity: compared,
@@ -161,6 +171,7 @@ impl EncoderBench {
         &self,
         models: &[Model<'_>],
         tokens: usize,
+        per_token: f64,
         tick: &dyn Fn(),
     ) -> Result<Vec<Figures>> {
         let texts = self.random_texts(models, tokens);
@@ -183,7 +194,9 @@ impl EncoderBench {
         }
         let parts = models.iter().zip(times).zip(timings);
         Ok(parts
-            .map(|((model, times), timings)| self.figures(model, tokens, &times, timings))
+            .map(|((model, times), timings)| {
+                self.figures(model, tokens, per_token, &times, timings)
+            })
             .collect())
     }
 
@@ -191,6 +204,7 @@ impl EncoderBench {
         &self,
         model: &Model<'_>,
         tokens: usize,
+        per_token: f64,
         times: &[Seconds],
         parts: Timings,
     ) -> Figures {
@@ -198,6 +212,7 @@ impl EncoderBench {
         let cpu: Option<Vec<f64>> = times.iter().map(|time| time.cpu).collect();
         let rate = real(model.model.operations(tokens, self.texts)) / seconds;
         let texts = real(self.texts as u64);
+        let tokenize = per_token * real(tokens as u64) * texts;
         let total = parts.total.as_secs_f64();
         let share = |part: std::time::Duration| part.as_secs_f64() / total;
         let (linear, attention, head) = (
@@ -215,6 +230,8 @@ impl EncoderBench {
             tokens_per_second: texts * real(tokens as u64) / seconds,
             gflops: rate / 1e9,
             share_of_ceiling: rate / model.ceiling,
+            tokenize_seconds: tokenize,
+            share_tokenize: tokenize / (tokenize + seconds),
             share_linear: linear,
             share_attention: attention,
             share_head: head,
@@ -261,6 +278,23 @@ impl EncoderBench {
             .map(|_| (0..tokens).map(|_| id()).collect())
             .collect()
     }
+}
+
+/// Of laconic-nano's tokenizer on some abstracts.
+fn seconds_per_token(rounds: usize) -> Result<f64> {
+    const TEXTS: usize = 200;
+    let lines = LineReader::from_reader("SciFact's abstracts", scifact::CORPUS_GZ)?;
+    let documents: Vec<_> = collection::documents(lines)
+        .take(TEXTS)
+        .collect::<Result<_, _>>()?;
+    let texts: Vec<&str> = documents
+        .iter()
+        .map(|line| line.record.text.as_str())
+        .collect();
+    let (config, tokenizer) = (nano::CONFIG.as_bytes(), nano::TOKENIZER.as_bytes());
+    Ok(laconic_model::bench::seconds_per_token(
+        config, tokenizer, &texts, rounds,
+    )?)
 }
 
 type TermWeights = [(u32, f32)];
@@ -343,13 +377,13 @@ impl EncoderReport {
             "peak memory, all formats loaded: {memory} MB\n"
         ))?;
         print(format_args!(
-            "tokens texts weights         ms     cpu ms     docs/s   tokens/s  GFLOP/s  ceiling  linear   \
+            "tokens texts weights         ms     cpu ms     docs/s   tokens/s  GFLOP/s  ceiling  token.  linear   \
              attn   head   rest"
         ))?;
         for row in &self.results {
             print(format_args!(
-                "{:>6} {:>5} {:<8} {:>9.2} {:>10} {:>10.2} {:>10.1} {:>8.0} {:>7.0}% {:>6.1}% {:>5.1}% \
-                 {:>5.1}% {:>5.1}%",
+                "{:>6} {:>5} {:<8} {:>9.2} {:>10} {:>10.2} {:>10.1} {:>8.0} {:>7.0}% {:>6.2}% \
+                 {:>6.1}% {:>5.1}% {:>5.1}% {:>5.1}%",
                 row.tokens,
                 row.texts,
                 row.weights,
@@ -360,6 +394,7 @@ impl EncoderReport {
                 row.tokens_per_second,
                 row.gflops,
                 row.share_of_ceiling * 100.0,
+                row.share_tokenize * 100.0,
                 row.share_linear * 100.0,
                 row.share_attention * 100.0,
                 row.share_head * 100.0,
