@@ -16,7 +16,7 @@
 //! | give an index that exists a laconic field | [`Reindexer`] |
 //! | search | [`LaconicQuery`], alone or in a `BooleanQuery`, with any collector |
 //! | search by BM25 with your k1 and b | [`Bm25Query`] |
-//! | search by both, filtered | [`HybridQuery`] |
+//! | search by both, filtered | [`HybridQuery`], [`CachedFilter`] |
 //! | be fast, and page | [`LaconicTopK`] |
 //! | make one ranking of several | [`Fusion`], [`RankedList`], [`complete_lists`] |
 //! | read a query for BM25 and encoder at once | [`HybridParser`] |
@@ -100,8 +100,8 @@ pub use index::{create_in_dir, open_in_dir, register};
 pub use parser::{HybridParser, ParsedQuery};
 pub use quantizer::{ImpactQuantizer, QuantizationLoss};
 pub use query::{
-    Approximation, Bm25, Bm25Query, HybridQuery, LaconicQuery, LaconicTopK, SearchWork, SumQuery,
-    TermContribution, TopHits, exhaustive_top_k,
+    Approximation, Bm25, Bm25Query, CachedFilter, HybridQuery, LaconicQuery, LaconicTopK,
+    SearchWork, SumQuery, TermContribution, TopHits, exhaustive_top_k,
 };
 pub use reindex::{
     ReindexJob, ReindexMode, ReindexPlan, ReindexProgress, ReindexReport, ReindexStep, ReindexUnit,

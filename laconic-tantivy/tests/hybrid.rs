@@ -21,8 +21,8 @@ use common::{
     vector,
 };
 use laconic_tantivy::{
-    Approximation, Bm25, Bm25Query, BulkWriter, HybridQuery, Identity, LaconicField, LaconicQuery,
-    LaconicTopK, MIN_MEMORY_BUDGET, SparseVector, exhaustive_top_k, register,
+    Approximation, Bm25, Bm25Query, BulkWriter, CachedFilter, HybridQuery, Identity, LaconicField,
+    LaconicQuery, LaconicTopK, MIN_MEMORY_BUDGET, SparseVector, exhaustive_top_k, register,
 };
 use proptest::prelude::*;
 use tantivy::collector::{Count, TopDocs};
@@ -259,7 +259,11 @@ impl Plan {
             query = query.clause(self.phrase(fields, rng), 1.5).unwrap();
         }
         if rng.below(2) == 0 {
-            query = query.filter(self.filter(fields, rng));
+            let filter = self.filter(fields, rng);
+            query = query.filter(match rng.0 % 2 {
+                0 => filter,
+                _ => Box::new(CachedFilter::new(filter)),
+            });
         }
         query
     }
@@ -413,6 +417,56 @@ proptest! {
             .clause(phrase.box_clone(), 2.0).unwrap();
         let hits = everything.search(&searcher, &opaque).unwrap().hits;
         assert_is_the_sum_of_its_parts(&searcher, &parts, &hits);
+    }
+}
+
+/// Deletes and new segments come between the queries that share a filter.
+#[test]
+fn a_remembered_filter_follows_the_index() {
+    let rng = &mut Rng(77);
+    let mut schema = Schema::builder();
+    let laconic = LaconicField::add_to(&mut schema, "laconic", Identity::default());
+    let number = schema.add_u64_field("number", INDEXED);
+    let mut index = Index::create_in_ram(schema.build());
+    register(&mut index).unwrap();
+    let mut writer: tantivy::IndexWriter = index.writer_with_num_threads(1, 15_000_000).unwrap();
+    let below = |n| {
+        let bound = |n| Term::from_field_u64(number, n);
+        RangeQuery::new(Bound::Included(bound(0)), Bound::Excluded(bound(n)))
+    };
+    let filter = CachedFilter::new(Box::new(below(600)));
+    let vector = SparseVector::from_pairs([("a", 1.0), ("b", 0.5)]).unwrap();
+    let query = HybridQuery::from(LaconicQuery::new(&laconic, vector.clone()));
+    let (remembering, plain) = (
+        query.clone().filter(Box::new(filter.clone())),
+        query.filter(Box::new(below(600))),
+    );
+    for round in 0..6 {
+        for n in 0..200_u64 {
+            let weights = [("a", rng.unit() + 0.1), ("b", rng.unit() + 0.1)];
+            let vector = SparseVector::from_pairs(weights).unwrap();
+            let mut document = TantivyDocument::default();
+            document.add_u64(number, round * 200 + n);
+            document.add_text(laconic.field(), vector.to_json());
+            writer.add_document(document).unwrap();
+        }
+        for _ in 0..40 {
+            writer.delete_term(Term::from_field_u64(number, rng.below(round * 200 + 200)));
+        }
+        writer.commit().unwrap();
+        let searcher = searcher(&index);
+        let expected = exhaustive_top_k(&searcher, &plain, 2_000).unwrap();
+        for _ in 0..2 {
+            for k in [1, 2_000] {
+                let found = LaconicTopK::new(k).search(&searcher, &remembering).unwrap();
+                let n = k.min(expected.len());
+                assert_eq!(
+                    bits(&found.hits),
+                    bits(&expected[..n]),
+                    "round {round}, k = {k}"
+                );
+            }
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::index::BuiltIndex;
 use super::method::{Method, Question, Scores};
 use super::real;
 use super::report::{MethodFigures, Point, WorkFigures};
+use super::text::TextFields;
 
 /// What is measured on an index.
 #[derive(Debug, Clone)]
@@ -38,9 +39,13 @@ impl Measurement {
         mut progress: impl FnMut(),
     ) -> Result<Point> {
         let searcher = built.index.reader()?.searcher();
+        let filters = built
+            .text
+            .map(TextFields::cached_filters)
+            .unwrap_or_default();
         let questions = (0..).zip(queries);
         let questions = questions
-            .map(|(number, query)| Question::new(&built.field, built.text, query, number))
+            .map(|(number, query)| Question::new(&built.field, built.text, &filters, query, number))
             .collect::<Result<Vec<_>>>()?;
         let judged = self.judge(&searcher, &questions, k)?;
         progress();

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use laconic_tantivy::{
-    Approximation, Bm25Query, FusedHit, Fusion, HybridQuery, LaconicField, LaconicQuery,
-    LaconicTopK, RankedList, SparseVector, SumQuery, TopHits,
+    Approximation, Bm25Query, CachedFilter, FusedHit, Fusion, HybridQuery, LaconicField,
+    LaconicQuery, LaconicTopK, RankedList, SparseVector, SumQuery, TopHits,
 };
 use tantivy::collector::TopDocs;
 use tantivy::query::{BooleanQuery, BoostQuery, Occur, Query, TermQuery};
@@ -36,6 +36,8 @@ pub(crate) enum Method {
     /// By the place of the tag among the selectivities.
     Filtered(usize),
     HybridFiltered(usize),
+    /// As `Filtered`, the filter's documents remembered from query to query.
+    CachedFiltered(usize),
     Approximate(Approximation),
 }
 
@@ -52,7 +54,7 @@ pub(crate) enum Scores {
 
 impl Method {
     /// All but the approximate ones, which have parameters.
-    pub(crate) const NAMED: [Method; 21] = [
+    pub(crate) const NAMED: [Method; 25] = [
         Method::Laconic,
         Method::Exhaustive,
         Method::TopDocs,
@@ -74,6 +76,10 @@ impl Method {
         Method::HybridFiltered(1),
         Method::HybridFiltered(2),
         Method::HybridFiltered(3),
+        Method::CachedFiltered(0),
+        Method::CachedFiltered(1),
+        Method::CachedFiltered(2),
+        Method::CachedFiltered(3),
     ];
 
     /// Whether documents and queries need words and tags.
@@ -177,6 +183,7 @@ impl Method {
             Method::Hybrid | Method::HybridExhaustive | Method::HybridBoolean => &text.hybrid,
             Method::Filtered(tag) => &text.filtered[tag],
             Method::HybridFiltered(tag) => &text.hybrid_filtered[tag],
+            Method::CachedFiltered(tag) => &text.cached_filtered[tag],
             _ => &question.laconic,
         }
     }
@@ -206,13 +213,15 @@ struct TextQuestion {
     hybrid_boolean: BooleanQuery,
     filtered: Vec<HybridQuery>,
     hybrid_filtered: Vec<HybridQuery>,
+    cached_filtered: Vec<HybridQuery>,
 }
 
 impl Question {
-    /// Query number `number`.
+    /// Query number `number`; `filters` are those of the tags.
     pub(super) fn new(
         field: &LaconicField,
         text: Option<TextFields>,
+        filters: &[CachedFilter],
         vector: &SparseVector,
         number: u64,
     ) -> Result<Question> {
@@ -220,7 +229,7 @@ impl Question {
         let laconic = LaconicQuery::new(field, vector.clone());
         let text = text.map(|fields| {
             let words = fields.words(vector, number);
-            TextQuestion::new(&laconic, &words, fields)
+            TextQuestion::new(&laconic, &words, fields, filters)
         });
         Ok(Question {
             union: UnionQuery(plain.clone()),
@@ -237,7 +246,12 @@ impl Question {
 }
 
 impl TextQuestion {
-    fn new(laconic: &LaconicQuery, words: &[Term], fields: TextFields) -> Result<TextQuestion> {
+    fn new(
+        laconic: &LaconicQuery,
+        words: &[Term],
+        fields: TextFields,
+        filters: &[CachedFilter],
+    ) -> Result<TextQuestion> {
         let bm25 = TextFields::bm25(words)?;
         let boolean = optional_terms(words);
         let hybrid = HybridQuery::new()
@@ -247,7 +261,11 @@ impl TextQuestion {
             let tagged = |(tag, _)| query.clone().filter(Box::new(fields.tagged(tag)));
             TAGS.into_iter().map(tagged).collect()
         };
+        let cached = |filter: &CachedFilter| {
+            HybridQuery::from(laconic.clone()).filter(Box::new(filter.clone()))
+        };
         Ok(TextQuestion {
+            cached_filtered: filters.iter().map(cached).collect(),
             filtered: filtered(laconic.clone().into()),
             hybrid_filtered: filtered(hybrid.clone()),
             hybrid_boolean: BooleanQuery::union(vec![
@@ -318,6 +336,7 @@ impl Display for Method {
             Method::HybridRrf => return f.write_str("hybrid-rrf"),
             Method::Filtered(tag) => return write!(f, "filter={}", TAGS[*tag].0),
             Method::HybridFiltered(tag) => return write!(f, "hybrid-filter={}", TAGS[*tag].0),
+            Method::CachedFiltered(tag) => return write!(f, "cached-filter={}", TAGS[*tag].0),
             Method::Approximate(approximation) => approximation,
         };
         let Approximation {

@@ -5,7 +5,7 @@
 //! of words that every text has, by Zipf's law; a query's of its heaviest terms and one such word.
 
 use anyhow::Result;
-use laconic_tantivy::{Bm25Query, SparseVector};
+use laconic_tantivy::{Bm25Query, CachedFilter, SparseVector};
 use tantivy::query::TermQuery;
 use tantivy::schema::{Field, IndexRecordOption, STRING, Schema, SchemaBuilder, TEXT};
 use tantivy::{TantivyDocument, Term};
@@ -87,6 +87,12 @@ impl TextFields {
         Ok(Bm25Query::new(
             words.iter().map(|term| (term.clone(), 1.0)),
         )?)
+    }
+
+    /// The documents of each tag, remembered once they were found.
+    pub(super) fn cached_filters(self) -> Vec<CachedFilter> {
+        let cached = |(tag, _)| CachedFilter::new(Box::new(self.tagged(tag)));
+        TAGS.into_iter().map(cached).collect()
     }
 
     /// The documents with a tag.

@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use laconic_tantivy::Fusion;
+use laconic_tantivy::{CachedFilter, Fusion};
 use serde_json::json;
+use tantivy::query::Query;
 
 use super::Global;
 use super::hybrid_options::FusionName;
 use super::options::QueryOptions;
 use super::tune::TuneOptions;
+
 use crate::collection::LineReader;
 use crate::corpus::Corpus;
 use crate::eval::{Metrics, Qrels, Run, RunWriter, evaluate};
@@ -70,9 +72,12 @@ impl Eval {
         let questions = self.questions(&qrels)?;
         let corpus = Corpus::open(&self.index)?;
         let encoder = self.options.encoder()?;
-        let retriever = self
+        let mut retriever = self
             .options
             .retriever(&corpus, encoder.as_ref(), global.quiet)?;
+        // All questions share it.
+        let cached = |filter| -> Box<dyn Query> { Box::new(CachedFilter::new(filter)) };
+        retriever.filter = retriever.filter.map(cached);
         let exclude_self = self.excludes_self(&retriever, &questions)?;
         if exclude_self && self.exclude_self == ExcludeSelf::Auto {
             note(

@@ -1,10 +1,13 @@
 //! Filters: which documents of a segment may be in a result.
 
+use std::sync::{Arc, Mutex};
+
 use tantivy::fastfield::AliveBitSet;
 use tantivy::query::{EnableScoring, Query, Scorer, TermQuery, Weight};
 use tantivy::schema::{Field, FieldType, Schema};
 use tantivy::{DocId, SegmentReader, TERMINATED, TantivyError, Term};
 
+use super::cached_filter::{CachedFilter, Masks, remembered};
 use super::mask::Mask;
 use crate::postings::{Cursor, FieldReader, PostingList};
 
@@ -24,6 +27,8 @@ pub(super) struct Filter {
     weight: Box<dyn Weight>,
     /// If it is nothing but a term: its posting list is then read without Tantivy.
     term: Option<Term>,
+    /// What is remembered of it, if it is to be.
+    masks: Option<Arc<Mutex<Masks>>>,
 }
 
 impl Filter {
@@ -35,17 +40,28 @@ impl Filter {
             }
             disabled @ EnableScoring::Disabled { .. } => disabled,
         };
+        let cached = query.downcast_ref::<CachedFilter>();
+        let query = cached.map_or(query, CachedFilter::query);
         let term = query
             .downcast_ref::<TermQuery>()
             .map(|query| query.term().clone());
         Ok(Filter {
             weight: query.weight(unscored)?,
             term: term.filter(|term| is_text(scoring.schema(), term.field())),
+            masks: cached.map(|cached| Arc::clone(cached.masks())),
         })
     }
 
     pub(super) fn scorer(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Scorer>> {
         self.weight.scorer(reader, 1.0)
+    }
+
+    /// All documents that pass.
+    fn mask(&self, reader: &SegmentReader) -> tantivy::Result<Mask> {
+        Ok(match self.list(reader)? {
+            Some(list) => Mask::of_list(list, reader),
+            None => Mask::of(self.scorer(reader)?, reader),
+        })
     }
 
     /// The posting list, if the filter is a term.
@@ -73,7 +89,10 @@ fn is_text(schema: &Schema, field: Field) -> bool {
 pub(super) enum SegmentFilter<'r> {
     None,
     /// All documents that pass.
-    Mask(Mask),
+    Mask(Arc<Mask>),
+    /// Likewise, of a filter that is too broad to guide the evaluation by it: nearly every block
+    /// has documents that pass.
+    Broad(Arc<Mask>),
     /// The documents of a term.
     List(PostingList),
     /// Asked document by document.
@@ -96,16 +115,23 @@ impl<'r> SegmentFilter<'r> {
         let Some(filter) = filter else {
             return Ok(SegmentFilter::None);
         };
+        if let Some(masks) = &filter.masks {
+            let mask = remembered(masks, reader, || filter.mask(reader))?;
+            return Ok(match is_read_in_whole(mask.max_docs(), n_asked, reader) {
+                true => SegmentFilter::Mask(mask),
+                false => SegmentFilter::Broad(mask),
+            });
+        }
         if let Some(list) = filter.list(reader)? {
             return Ok(match is_read_in_whole(list.doc_freq(), n_asked, reader) {
-                true => SegmentFilter::Mask(Mask::of_list(list, reader)),
+                true => SegmentFilter::Mask(Arc::new(Mask::of_list(list, reader))),
                 false => SegmentFilter::List(list),
             });
         }
         let docs = filter.scorer(reader)?;
         let n_docs = docs.size_hint();
         Ok(match is_read_in_whole(n_docs, n_asked, reader) {
-            true => SegmentFilter::Mask(Mask::of(docs, reader)),
+            true => SegmentFilter::Mask(Arc::new(Mask::of(docs, reader))),
             false => SegmentFilter::Lazy {
                 filter,
                 reader,
@@ -118,7 +144,7 @@ impl<'r> SegmentFilter<'r> {
     fn docs_per_passing(&self, max_doc: DocId) -> u32 {
         let n_docs = match self {
             SegmentFilter::None => max_doc,
-            SegmentFilter::Mask(mask) => mask.max_docs(),
+            SegmentFilter::Mask(mask) | SegmentFilter::Broad(mask) => mask.max_docs(),
             SegmentFilter::List(list) => list.doc_freq(),
             SegmentFilter::Lazy { n_docs, .. } => *n_docs,
         };
@@ -153,6 +179,7 @@ pub(super) struct Admission<'a> {
 enum Check<'a> {
     None,
     Mask(&'a Mask),
+    Broad(&'a Mask),
     /// With the document it was asked for last.
     List(Box<Cursor>, DocId),
     Lazy(LazyFilter<'a>),
@@ -178,6 +205,7 @@ impl<'a> Admission<'a> {
             filter: match filter {
                 SegmentFilter::None => Check::None,
                 SegmentFilter::Mask(mask) => Check::Mask(mask),
+                SegmentFilter::Broad(mask) => Check::Broad(mask),
                 SegmentFilter::List(list) => {
                     Check::List(Box::new(Cursor::of_impacts(list.clone(), u8::MAX)), 0)
                 }
@@ -210,7 +238,7 @@ impl<'a> Admission<'a> {
         self.alive.is_none_or(|alive| alive.is_alive(doc))
             && match &mut self.filter {
                 Check::None => true,
-                Check::Mask(mask) => mask.has(doc),
+                Check::Mask(mask) | Check::Broad(mask) => mask.has(doc),
                 Check::List(list, asked) => {
                     let is_ahead = *asked <= doc;
                     *asked = doc;

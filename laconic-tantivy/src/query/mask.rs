@@ -74,6 +74,10 @@ impl Mask {
         Mask { blocks, max_docs }
     }
 
+    pub(super) fn n_bytes(&self) -> usize {
+        size_of_val(self.blocks.as_slice())
+    }
+
     /// No more documents pass.
     pub(super) fn max_docs(&self) -> u32 {
         self.max_docs

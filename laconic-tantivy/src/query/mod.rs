@@ -2,6 +2,7 @@
 
 mod best;
 mod bm25_query;
+mod cached_filter;
 mod clause;
 mod collect;
 mod exhaustive;
@@ -34,6 +35,7 @@ use tantivy::schema::Field;
 use crate::{LaconicField, ModelIdentity, SparseVector};
 
 pub use bm25_query::{Bm25, Bm25Query};
+pub use cached_filter::CachedFilter;
 pub use exhaustive::exhaustive_top_k;
 pub use explain::TermContribution;
 pub use hybrid_query::HybridQuery;
