@@ -74,6 +74,8 @@ struct Figures {
     seconds: f64,
     /// Of tokenizing such texts, which `seconds` is without.
     tokenize_seconds: f64,
+    /// Largest resident memory while encoding, less what it was when the weights were there.
+    working_bytes: Option<u64>,
     /// Of all threads: less than `seconds` where other work held the processor.
     cpu_seconds: Option<f64>,
     documents_per_second: f64,
@@ -100,6 +102,14 @@ struct Fidelity {
     top_128_overlap: f64,
 }
 
+/// One format's rounds for a length.
+#[derive(Clone, Default)]
+struct Measured {
+    times: Vec<Seconds>,
+    timings: Timings,
+    peak_bytes: Option<u64>,
+}
+
 struct Model<'a> {
     name: &'a str,
     model: RandomModel,
@@ -119,10 +129,11 @@ impl EncoderBench {
             tick();
         }
         let per_token = seconds_per_token(self.rounds)?;
+        let (loaded, peak) = (status_bytes("VmRSS:"), status_bytes("VmHWM:"));
         let mut results = Vec::new();
         let mut compared = Vec::new();
         for &tokens in &self.lengths {
-            results.extend(self.measure(&models, tokens, per_token, tick)?);
+            results.extend(self.measure(&models, tokens, per_token, loaded, tick)?);
             if fidelity {
                 compared.extend(self.compare(&models, tokens)?);
             }
@@ -139,7 +150,7 @@ impl EncoderBench {
             models: figures,
             results,
             fidelity: compared,
-            peak_memory_bytes: status_bytes("VmHWM:"),
+            peak_memory_bytes: status_bytes("VmHWM:").max(peak),
         })
     }
 
@@ -172,31 +183,33 @@ impl EncoderBench {
         models: &[Model<'_>],
         tokens: usize,
         per_token: f64,
+        loaded: Option<u64>,
         tick: &dyn Fn(),
     ) -> Result<Vec<Figures>> {
         let texts = self.random_texts(models, tokens);
         let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
-        let mut times = vec![Vec::new(); models.len()];
-        let mut timings = vec![Timings::default(); models.len()];
+        let mut measured = vec![Measured::default(); models.len()];
         for round in 0..=self.rounds {
-            for (idx, model) in models.iter().enumerate() {
-                let mut parts = timings[idx];
-                let encode = || model.model.encode(&texts, Some(TOP_K), &mut parts);
-                let (encodings, seconds) = timed(CpuOf::Process, encode);
-                encodings?;
-                // The first round warms up.
-                if round > 0 {
-                    times[idx].push(seconds);
-                    timings[idx] = parts;
+            for (model, measured) in models.iter().zip(&mut measured) {
+                let mut parts = measured.timings;
+                let mut encode = || model.model.encode(&texts, Some(TOP_K), &mut parts);
+                // The first round warms up, and tells how much memory it takes.
+                if round == 0 {
+                    forget_peak();
+                    encode()?;
+                    measured.peak_bytes = status_bytes("VmHWM:");
+                } else {
+                    let (encodings, seconds) = timed(CpuOf::Process, encode);
+                    encodings?;
+                    measured.times.push(seconds);
+                    measured.timings = parts;
                 }
                 tick();
             }
         }
-        let parts = models.iter().zip(times).zip(timings);
-        Ok(parts
-            .map(|((model, times), timings)| {
-                self.figures(model, tokens, per_token, &times, timings)
-            })
+        let models = models.iter().zip(measured);
+        Ok(models
+            .map(|(model, measured)| self.figures(model, tokens, per_token, loaded, &measured))
             .collect())
     }
 
@@ -205,8 +218,12 @@ impl EncoderBench {
         model: &Model<'_>,
         tokens: usize,
         per_token: f64,
-        times: &[Seconds],
-        parts: Timings,
+        loaded: Option<u64>,
+        Measured {
+            times,
+            timings: parts,
+            peak_bytes,
+        }: &Measured,
     ) -> Figures {
         let seconds = median(&mut times.iter().map(|time| time.wall).collect::<Vec<_>>());
         let cpu: Option<Vec<f64>> = times.iter().map(|time| time.cpu).collect();
@@ -231,6 +248,9 @@ impl EncoderBench {
             gflops: rate / 1e9,
             share_of_ceiling: rate / model.ceiling,
             tokenize_seconds: tokenize,
+            working_bytes: peak_bytes
+                .zip(loaded)
+                .map(|(peak, loaded)| peak.saturating_sub(loaded)),
             share_tokenize: tokenize / (tokenize + seconds),
             share_linear: linear,
             share_attention: attention,
@@ -335,6 +355,12 @@ pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// Makes Linux count the largest resident memory anew; elsewhere nothing does.
+fn forget_peak() {
+    // A kernel that refuses leaves a peak that is too large, never one that is too small.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
 /// A line of Linux's report on this process; elsewhere nobody is asked.
 fn status_bytes(key: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -378,12 +404,12 @@ impl EncoderReport {
         ))?;
         print(format_args!(
             "tokens texts weights         ms     cpu ms     docs/s   tokens/s  GFLOP/s  ceiling  token.  linear   \
-             attn   head   rest"
+             attn   head   rest  work MB"
         ))?;
         for row in &self.results {
             print(format_args!(
                 "{:>6} {:>5} {:<8} {:>9.2} {:>10} {:>10.2} {:>10.1} {:>8.0} {:>7.0}% {:>6.2}% \
-                 {:>6.1}% {:>5.1}% {:>5.1}% {:>5.1}%",
+                 {:>6.1}% {:>5.1}% {:>5.1}% {:>5.1}% {:>8}",
                 row.tokens,
                 row.texts,
                 row.weights,
@@ -398,7 +424,8 @@ impl EncoderReport {
                 row.share_linear * 100.0,
                 row.share_attention * 100.0,
                 row.share_head * 100.0,
-                row.share_rest * 100.0
+                row.share_rest * 100.0,
+                row.working_bytes.map_or("?".to_owned(), megabytes)
             ))?;
         }
         for row in &self.fidelity {
