@@ -13,6 +13,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
+use super::ahead::Ahead;
 use super::int8::{ByteLine, Int8Tile, STEPS};
 use super::{FloatLine, GROUP, Lanes};
 
@@ -188,7 +189,7 @@ fn is_right() -> bool {
         words: &words,
         scales: &[2.0; HEIGHT],
         offsets: &offsets,
-        ahead: Default::default(),
+        ahead: Ahead::default(),
     };
     let (mut ours, mut truth) = ([[0.0; GROUP]; HEIGHT], [[0.0; GROUP]; HEIGHT]);
     // SAFETY: the instructions are there, and permitted.
@@ -452,7 +453,7 @@ mod tests {
                     words,
                     scales: &scales,
                     offsets: &offsets,
-                    ahead: Default::default(),
+                    ahead: Ahead::default(),
                 };
                 let mut truth = vec![[0.0; GROUP]; height];
                 let plain = &side_by_side[..steps * height];

@@ -6,19 +6,7 @@ use std::arch::x86_64::*;
 use super::Lanes;
 use super::bf16::{PairLine, scalar};
 use super::cpu::{Cpu, Level};
-use super::kernels::{load_lanes, load_quarters, store_lanes, store_quarters};
-
-/// Calls a kernel that is compiled for each height of a tile.
-macro_rules! by_height {
-    ($kernel:ident $args:tt at $height:expr, of $($n:literal)*) => {
-        match $height {
-            // SAFETY: a `Cpu` of this level exists only where its features were detected, and the
-            // one feature beyond that was asked for just now.
-            $($n => unsafe { $kernel::<$n> $args },)*
-            height => unreachable!("a tile of {height} rows"),
-        }
-    };
-}
+use super::kernels::{by_height, load_lanes, load_quarters, store_lanes, store_quarters};
 
 /// `out += x w` for one tile.
 pub(super) fn product(cpu: Cpu, x: &[u32], w: &[PairLine], out: &mut [Lanes]) {

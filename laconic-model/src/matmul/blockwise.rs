@@ -23,6 +23,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::ahead::Ahead;
 use super::block_scalar::exact;
 use super::cpu::Work;
 use super::{Cpu, FloatLine, GROUP, Lanes, Rows, Tiles, block_scalar};
@@ -378,33 +379,8 @@ pub(super) struct BlockTile<'a> {
     pub(super) ahead: Ahead,
 }
 
-/// Which bytes to fetch meanwhile: the next group's (or what lies behind a part's last, which does no
-/// harm), each tile its share, as `int8` has it.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Ahead {
-    /// Bytes behind the group's first at which this tile's share begins.
-    pub(super) start: usize,
-    /// Bytes further at each step.
-    pub(super) pace: usize,
-}
-
-impl Ahead {
-    /// More tiles than this compute for longer than fetching a group takes.
-    const MAX_TILES: usize = 32;
-
-    fn new(format: BlockFormat, tile: usize, n_tiles: usize, inputs: usize) -> Self {
-        if n_tiles > Self::MAX_TILES {
-            return Self::default();
-        }
-        let chunk = Layout::of(format).chunk * size_of::<Line>();
-        let pace = (chunk * STEP / format.inputs()).div_ceil(n_tiles);
-        let group = inputs / format.inputs() * chunk;
-        Self {
-            start: group + tile * inputs / STEP * pace,
-            pace,
-        }
-    }
-}
+/// More tiles than this compute for longer than fetching a group takes.
+const MAX_FETCHING: usize = 32;
 
 impl BlockInput {
     /// Quantizes rows of whole blocks.
@@ -448,7 +424,12 @@ impl BlockInput {
             scales: &self.scales[start * blocks..end * blocks],
             sums: &self.sums[start * blocks..end * blocks],
             mins: &self.mins[start * blocks..end * blocks],
-            ahead: Ahead::new(format, idx, tiles.len(), inputs),
+            ahead: Ahead::new(
+                (idx, tiles.len()),
+                MAX_FETCHING,
+                BlockPanels::group_bytes(format, inputs),
+                inputs / STEP,
+            ),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::ahead::Ahead;
 use super::cpu::Work;
 use super::{Cpu, FloatLine, GROUP, Rows, Tiles};
 
@@ -63,32 +64,8 @@ pub(super) struct Int8Tile<'a> {
     pub(super) ahead: Ahead,
 }
 
-/// Which bytes to fetch while a group is multiplied with a tile: the next group's, each tile its
-/// share. By itself the processor would see this group's bytes pass again and again, and then wait
-/// for the next one's: with 16 rows that took twice as long.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Ahead {
-    /// Bytes behind the group's first at which this tile's share begins.
-    pub(super) start: usize,
-    /// Bytes further at each step.
-    pub(super) pace: usize,
-}
-
-impl Ahead {
-    /// More tiles than this compute for longer than fetching a group takes.
-    const MAX_TILES: usize = 16;
-
-    fn new(tile: usize, n_tiles: usize, n_steps: usize) -> Self {
-        if n_tiles > Self::MAX_TILES {
-            return Self::default();
-        }
-        let pace = size_of::<ByteLine>() / n_tiles;
-        Self {
-            start: n_steps * size_of::<ByteLine>() + tile * n_steps * pace,
-            pace,
-        }
-    }
-}
+/// More tiles than this compute for longer than fetching a group takes.
+const MAX_FETCHING: usize = 16;
 
 pub(super) fn n_steps(inputs: usize) -> usize {
     inputs.div_ceil(STEP)
@@ -310,7 +287,12 @@ impl Int8Input {
             words: &self.words[start * width..end * width],
             scales: &self.scales[start * blocks..end * blocks],
             offsets: &self.offsets[start * blocks..end * blocks],
-            ahead: Ahead::new(idx, tiles.len(), n_steps(inputs)),
+            ahead: Ahead::new(
+                (idx, tiles.len()),
+                MAX_FETCHING,
+                n_steps(inputs) * size_of::<ByteLine>(),
+                n_steps(inputs),
+            ),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! A row's result does not depend on the other rows, nor on threads: every sum is taken in the
 //! order of the inputs. Quantized products are moreover the same bits on every processor.
 
+mod ahead;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod bf16;

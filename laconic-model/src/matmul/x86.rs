@@ -21,12 +21,14 @@ use super::{FloatLine, Lanes, scalar};
 macro_rules! by_height {
     ($kernel:ident $args:tt at $height:expr, of $($n:literal)*) => {
         match $height {
-            // SAFETY: a `Cpu` of this level exists only where its features were detected.
+            // SAFETY: a `Cpu` of this level exists only where its features were detected; who uses
+            // others has just asked for them.
             $($n => unsafe { $kernel::<$n> $args },)*
             height => unreachable!("a tile of {height} rows"),
         }
     };
 }
+pub(super) use by_height;
 
 impl Cpu {
     /// Rows of the tallest tile: as many as registers hold the sums of.
