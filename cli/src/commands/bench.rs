@@ -51,6 +51,7 @@ Methods that give documents and queries words, made from their vectors:
   hybrid-boolean                both in a BooleanQuery with TopDocs
   filter=50, =10, =1, =0.1      laconic among so many percent of the documents
   hybrid-filter=50, …           hybrid likewise
+  cached-filter=50, …           laconic, the filter's documents remembered (CachedFilter)
 
 Examples:
   laconic bench                                   100,000 generated documents, about a minute
