@@ -46,8 +46,8 @@ pub struct Behaviour {
     pub ignores_ranges: bool,
     /// States this SHA-256 for large files.
     pub lies_about_sha256: Option<String>,
-    /// States that large files have so many bytes more.
-    pub lies_about_size: usize,
+    /// States that large files have so many bytes more, or fewer.
+    pub lies_about_size: isize,
     /// Lists these files as well.
     pub also_lists: Vec<String>,
 }
@@ -250,6 +250,9 @@ impl State {
         }
         let stated = self.behaviour.lies_about_sha256.clone();
         let stated = stated.unwrap_or_else(|| sha256(&body));
+        let stated_size = body
+            .len()
+            .checked_add_signed(self.behaviour.lies_about_size);
         let host = self
             .behaviour
             .elsewhere
@@ -257,7 +260,7 @@ impl State {
         let location = format!("{}/cdn/{commit}/{name}", host.unwrap_or_default());
         reply
             .header("X-Linked-Etag", format!("\"{stated}\""))
-            .header("X-Linked-Size", body.len() + self.behaviour.lies_about_size)
+            .header("X-Linked-Size", stated_size.unwrap())
             .header("ETag", "\"of-the-redirect\"")
             .header("Location", location)
     }
@@ -280,7 +283,11 @@ impl State {
             }
             None => Reply::new(200, body),
         };
-        if let Some(n_sent) = self.behaviour.breaks_after.filter(|n| *n < reply.n_sent) {
+        let breaks_after = self
+            .behaviour
+            .breaks_after
+            .filter(|_| request.method == "GET");
+        if let Some(n_sent) = breaks_after.filter(|n| *n < reply.n_sent) {
             reply.n_sent = n_sent;
             if self.behaviour.dies_at_break {
                 self.behaviour.n_unavailable = usize::MAX;

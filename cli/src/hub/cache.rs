@@ -88,7 +88,7 @@ impl RepoCache {
             fs::create_dir_all(self.folder.join("blobs"))?;
             let file = File::options().create(true).append(true).open(&path)?;
             if file.try_lock().is_err() {
-                log::info!("waiting for another process that downloads the same file");
+                log::warn!("waiting for another process that downloads the same file");
                 match file.lock() {
                     // Some network file systems have no locks; the hash is checked in any case.
                     Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
@@ -145,7 +145,8 @@ fn collect(
             if depth < MAX_DEPTH {
                 collect(&path, &format!("{name}/"), depth + 1, names)?;
             }
-        } else if path.is_file() {
+        } else {
+            // A link whose content is gone as well: whoever wants it is told so.
             names.insert(name);
         }
     }

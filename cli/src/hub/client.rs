@@ -10,15 +10,13 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, Response};
 use ureq::{Agent, Body};
 
-use super::error::{HubError, Result};
+use super::attempt::{Attempt, Failure};
+use super::error::HubError;
 use super::names::RepoId;
 use super::settings::Token;
 use super::url::Url;
 
 const MAX_REDIRECTS: usize = 8;
-/// Attempts that bring nothing, one after another, until we give up.
-const MAX_ATTEMPTS: u32 = 5;
-const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// The longest that a hub may make us wait between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -45,15 +43,6 @@ pub(super) struct Answer {
     response: Response<Body>,
     /// The headers of the redirects before.
     passed: Vec<HeaderMap>,
-}
-
-/// An attempt that failed.
-pub(super) struct Failure {
-    pub(super) error: HubError,
-    pub(super) is_passing: bool,
-    /// Whether it brought something nonetheless.
-    pub(super) has_progressed: bool,
-    wait: Option<Duration>,
 }
 
 impl Client {
@@ -238,49 +227,6 @@ fn unreachable(url: &Url, error: &ureq::Error) -> Failure {
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-pub(super) type Attempt<T> = std::result::Result<T, Failure>;
-
-impl Failure {
-    pub(super) fn passing(error: HubError) -> Self {
-        Self {
-            error,
-            is_passing: true,
-            has_progressed: false,
-            wait: None,
-        }
-    }
-
-    pub(super) fn lasting(error: HubError) -> Self {
-        Self {
-            is_passing: false,
-            ..Self::passing(error)
-        }
-    }
-}
-
-/// Tries until it works, something lasting is in the way, or too many attempts in a row brought
-/// nothing; waits twice as long each time.
-pub(super) fn patiently<T>(mut attempt: impl FnMut() -> Attempt<T>) -> Result<T> {
-    let mut n_vain = 0;
-    loop {
-        let failure = match attempt() {
-            Ok(done) => return Ok(done),
-            Err(failure) => failure,
-        };
-        n_vain = if failure.has_progressed {
-            1
-        } else {
-            n_vain + 1
-        };
-        if !failure.is_passing || n_vain >= MAX_ATTEMPTS {
-            return Err(failure.error);
-        }
-        let wait = failure.wait.unwrap_or(FIRST_WAIT * 2_u32.pow(n_vain - 1));
-        log::info!("{}; trying again in {} ms", failure.error, wait.as_millis());
-        std::thread::sleep(wait);
-    }
 }
 
 impl Answer {

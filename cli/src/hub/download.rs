@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
+use super::attempt::{Attempt, Failure, patiently};
 use super::cache::RepoCache;
-use super::client::{Answer, Attempt, Client, Failure, patiently};
+use super::client::{Answer, Client};
 use super::error::{HubError, Result};
 use super::remote::RemoteFile;
 
@@ -97,12 +98,15 @@ pub(super) fn download(
     // Named by the content's ETag: a part of anything else is another file, and starts anew.
     let part = blob.with_file_name(format!("{}.incomplete", remote.etag));
     let describe = |what: &str, error| HubError::io(what, &part, error);
-    let mut longest = fs::metadata(&part).map_or(0, |part| part.len());
-    patiently(|| {
-        go_on(client, remote, &part, &mut longest, &|at| {
-            bar.set_position(base + at)
-        })
-    })?;
+    let mut download = Download {
+        client,
+        remote,
+        part: &part,
+        longest: fs::metadata(&part).map_or(0, |part| part.len()),
+        bar,
+        base,
+    };
+    patiently(|| download.go_on())?;
     let content = Content::read(part.clone())?;
     if let Err(why) = content.check(remote) {
         fs::remove_file(&part).map_err(|error| describe("cannot delete", error))?;
@@ -123,80 +127,118 @@ pub(super) fn download(
     })
 }
 
-/// Downloads what is missing of `part`.
-fn go_on(
-    client: &Client,
-    remote: &RemoteFile,
-    part: &Path,
-    longest: &mut u64,
-    tick: &dyn Fn(u64),
-) -> Attempt<()> {
-    let describe = |error| Failure::lasting(HubError::io("cannot write", part, error));
-    let file = File::options().create(true).append(true).open(part);
-    let mut file = file.map_err(describe)?;
-    let mut at = file.metadata().map_err(describe)?.len();
-    if remote.n_bytes.is_some_and(|n_bytes| at > n_bytes) {
-        at = emptied(&file).map_err(describe)?;
-    }
-    tick(at);
-    if remote.n_bytes == Some(at) {
-        return Ok(());
-    }
-    let what = format!("{} of {}", remote.name, client.id);
-    let answer = client.get(&remote.url, at, &what)?;
-    match answer.status() {
-        206 if first_byte(&answer) == Some(at) => {}
-        // The server gives all of it, whatever was asked for.
-        200 => at = emptied(&file).map_err(describe)?,
-        _ => {
-            emptied(&file).map_err(describe)?;
-            let error = format!("{what}: the server has no rest behind byte {at}");
-            return Err(Failure::passing(HubError::network(error)));
+/// A download that may take several attempts.
+struct Download<'a> {
+    client: &'a Client,
+    remote: &'a RemoteFile,
+    /// What is there so far; named by the content's ETag.
+    part: &'a Path,
+    /// The most bytes that were there after an attempt.
+    longest: u64,
+    bar: &'a ProgressBar,
+    /// Where the bar was before this file.
+    base: u64,
+}
+
+impl Download<'_> {
+    /// Downloads what is missing.
+    fn go_on(&mut self) -> Attempt<()> {
+        let open = File::options().create(true).append(true).open(self.part);
+        let file = open.map_err(|error| self.unwritable(error))?;
+        let mut at = file.metadata().map_err(|e| self.unwritable(e))?.len();
+        if self.remote.n_bytes.is_some_and(|n_bytes| at > n_bytes) {
+            at = self.begin_again(&file)?;
         }
-    }
-    let whole = remote
-        .n_bytes
-        .or_else(|| whole_size(&answer, at))
-        .ok_or_else(|| {
+        self.bar.set_position(self.base + at);
+        if self.remote.n_bytes == Some(at) {
+            return Ok(());
+        }
+        let what = self.what();
+        let answer = self.client.get(&self.remote.url, at, &what)?;
+        match answer.status() {
+            206 if first_byte(&answer) == Some(at) => {}
+            // The server gives all of it, whatever was asked for.
+            200 => at = self.begin_again(&file)?,
+            _ => {
+                self.begin_again(&file)?;
+                let error = format!("{what}: the server has no rest behind byte {at}; pull again");
+                return Err(Failure::passing(HubError::network(error)));
+            }
+        }
+        let sent = whole_size(&answer, at);
+        let whole = self.remote.n_bytes.or(sent).ok_or_else(|| {
             let error = format!("{what}: the hub states no size; is HF_ENDPOINT right?");
             Failure::lasting(HubError::corrupt(error))
         })?;
-    // One byte more shows that there is more.
-    let mut body = answer.into_body().into_reader().take(whole + 1 - at);
-    let mut buffer = vec![0; 256 << 10];
-    let broken = loop {
-        let n = match body.read(&mut buffer) {
-            Ok(0) => break None,
-            Ok(n) => n,
-            Err(error) => break Some(error),
-        };
-        file.write_all(&buffer[..n]).map_err(describe)?;
-        at += n as u64;
-        tick(at);
-    };
-    if at == whole {
-        return Ok(());
+        if let Some(sent) = sent.filter(|sent| *sent != whole) {
+            return Err(self.wrong_size(whole, sent));
+        }
+        // One byte more shows that there is more.
+        let body = answer.into_body().into_reader().take(whole + 1 - at);
+        let broken = self.receive(body, &file, &mut at)?;
+        match at {
+            _ if at == whole => Ok(()),
+            _ if at > whole => Err(self.wrong_size(whole, at)),
+            _ => Err(self.broken_off(at, whole, broken)),
+        }
     }
-    if at > whole {
-        emptied(&file).map_err(describe)?;
-        let error = format!("{what}: the hub states {whole} bytes and sends more; pull again");
-        return Err(Failure::lasting(HubError::corrupt(error)));
-    }
-    let why = broken.map_or(String::new(), |error| format!(" ({error})"));
-    let error = format!(
-        "{what}: the connection broke off at byte {at} of {whole}{why}; pull again to go on from \
-         there"
-    );
-    let mut failure = Failure::passing(HubError::network(error));
-    failure.has_progressed = at >= *longest + PROGRESS;
-    *longest = at.max(*longest);
-    Err(failure)
-}
 
-/// Empties the part, which is open for appending; returns where it goes on.
-fn emptied(file: &File) -> std::io::Result<u64> {
-    file.set_len(0)?;
-    Ok(0)
+    /// Writes what comes until it ends, or breaks: then why.
+    fn receive(
+        &self,
+        mut body: impl Read,
+        mut file: &File,
+        at: &mut u64,
+    ) -> Attempt<Option<std::io::Error>> {
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let n = match body.read(&mut buffer) {
+                Ok(0) => return Ok(None),
+                Ok(n) => n,
+                Err(error) => return Ok(Some(error)),
+            };
+            let written = file.write_all(&buffer[..n]);
+            written.map_err(|error| self.unwritable(error))?;
+            *at += n as u64;
+            self.bar.set_position(self.base + *at);
+        }
+    }
+
+    /// Empties the part; returns where it goes on.
+    fn begin_again(&self, file: &File) -> Attempt<u64> {
+        file.set_len(0).map_err(|error| self.unwritable(error))?;
+        Ok(0)
+    }
+
+    fn wrong_size(&self, stated: u64, sent: u64) -> Failure {
+        // Whatever it is, it is not this file. An error here would hide the one that matters.
+        let _ = fs::remove_file(self.part);
+        Failure::lasting(HubError::corrupt(format!(
+            "{}: the hub states {stated} bytes and sends {sent}; it was thrown away; pull \
+             again, and if it stays so, do not trust this hub",
+            self.what()
+        )))
+    }
+
+    fn broken_off(&mut self, at: u64, whole: u64, why: Option<std::io::Error>) -> Failure {
+        let why = why.map_or(String::new(), |error| format!(" ({error})"));
+        let mut failure = Failure::passing(HubError::network(format!(
+            "{}: the connection broke off at byte {at} of {whole}{why}; pull again to go on from \
+             there",
+            self.what()
+        )));
+        failure.has_progressed = at >= self.longest + PROGRESS;
+        self.longest = at.max(self.longest);
+        failure
+    }
+
+    fn unwritable(&self, error: std::io::Error) -> Failure {
+        Failure::lasting(HubError::io("cannot write", self.part, error))
+    }
+
+    fn what(&self) -> String {
+        format!("{} of {}", self.remote.name, self.client.id)
+    }
 }
 
 /// The first byte of a partial answer, by `Content-Range: bytes 5-9/10`.

@@ -5,6 +5,7 @@
 //! are plain paths, contents have the size and SHA-256 that were stated, links appear only when
 //! all is there.
 
+mod attempt;
 mod cache;
 mod choice;
 mod client;
@@ -34,6 +35,9 @@ pub(crate) use error::HubError;
 pub(crate) use names::{RepoId, Revision};
 pub(crate) use output::{Manifest, PulledFile};
 pub(crate) use settings::Settings;
+
+/// What to do when the cache lacks something.
+const ONLINE: &str = "pull it once with the network, without --offline and HF_HUB_OFFLINE";
 
 /// What to pull, and how.
 pub(crate) struct Request {
@@ -100,8 +104,7 @@ fn cached_listing(cache: &RepoCache, request: &Request) -> Result<remote::Listin
     let Request { id, revision, .. } = request;
     let absent = || {
         HubError::missing(format!(
-            "the cache has nothing of {id} at {revision}; pull it once with the network, without \
-             --offline and HF_HUB_OFFLINE"
+            "the cache has nothing of {id} at {revision}; {ONLINE}"
         ))
     };
     let commit = cache.commit().ok_or_else(absent)?;
@@ -144,7 +147,10 @@ impl Session<'_> {
             let new: Vec<&String> = new.collect();
             if new.is_empty() {
                 if let Some(error) = lacking(&self.names, &choice, &self.what()) {
-                    return Err(error);
+                    return Err(match self.hub {
+                        Some(_) => error,
+                        None => HubError::missing(format!("in the cache, {error}; {ONLINE}")),
+                    });
                 }
                 break;
             }
@@ -210,8 +216,7 @@ impl Session<'_> {
         match &self.hub {
             Some(_) => HubError::missing(format!("{} has no {name}", self.what())),
             None => HubError::missing(format!(
-                "the cache lacks {name} of {}, or has it damaged; pull it once with the network, \
-                 without --offline and HF_HUB_OFFLINE",
+                "the cache lacks {name} of {}, or has it damaged; {ONLINE}",
                 self.what()
             )),
         }

@@ -101,6 +101,8 @@ impl Output {
             }
             let json = serde_json::to_string_pretty(manifest)?;
             fs::write(self.scratch.0.join(MANIFEST), json + "\n")?;
+            // An empty folder may be there, over which not every system renames.
+            let _ = fs::remove_dir(&self.folder);
             fs::rename(&self.scratch.0, &self.folder)
         };
         write().map_err(|error| HubError::io("cannot write", &self.folder, error))

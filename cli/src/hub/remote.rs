@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::client::{Answer, Client, Failure, patiently};
+use super::attempt::{Failure, patiently};
+use super::client::{Answer, Client};
 use super::error::{HubError, Result};
 use super::names::{Commit, Etag, Revision, is_plain_path};
 use super::url::Url;
