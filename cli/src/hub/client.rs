@@ -8,12 +8,14 @@
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Response};
+use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
 use super::attempt::{Attempt, Failure};
-use super::error::HubError;
+use super::error::{HubError, Result};
 use super::names::RepoId;
-use super::settings::Token;
+use super::roots::roots;
+use super::settings::{Settings, Token};
 use super::url::Url;
 
 const MAX_REDIRECTS: usize = 8;
@@ -46,13 +48,16 @@ pub(super) struct Answer {
 }
 
 impl Client {
-    pub(super) fn new(endpoint: Url, token: Option<Token>, id: RepoId) -> Self {
+    pub(super) fn new(settings: &Settings, id: RepoId) -> Result<Self> {
+        let (endpoint, token) = (settings.endpoint.clone(), settings.token.clone());
+        let certificates = roots(settings.certificates.as_deref())?;
         if token.is_some() && !endpoint.is_https() && !endpoint.is_local() {
             log::warn!("the token is sent to {endpoint} without encryption");
         }
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
+            .tls_config(TlsConfig::builder().root_certs(certificates).build())
             .timeout_resolve(Some(CONNECT_TIMEOUT))
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(SILENCE_TIMEOUT))
@@ -62,12 +67,12 @@ impl Client {
             // Sizes, ranges and hashes are those of the file, not of a compressed copy.
             .accept_encoding("identity")
             .build();
-        Self {
+        Ok(Self {
             agent: config.new_agent(),
             endpoint,
             token,
             id,
-        }
+        })
     }
 
     /// Gets `url` from `offset` on, wherever it leads.
@@ -210,18 +215,21 @@ fn redirect(url: &Url, response: &Response<Body>) -> Attempt<Option<Url>> {
 }
 
 fn unreachable(url: &Url, error: &ureq::Error) -> Failure {
-    let message = format!(
-        "cannot reach {}: {error}; is the network there, and HF_ENDPOINT right? What is in the \
-         cache can be had with --offline",
-        url.host()
-    );
-    let is_lasting = matches!(
-        error,
-        ureq::Error::Tls(_) | ureq::Error::BadUri(_) | ureq::Error::InvalidProxyUrl
-    );
-    match is_lasting {
-        true => Failure::lasting(HubError::network(message)),
-        false => Failure::passing(HubError::network(message)),
+    let host = url.host();
+    // Rustls wraps what it finds wrong with a certificate in an I/O error of this kind.
+    let is_invalid = |error: &std::io::Error| error.kind() == std::io::ErrorKind::InvalidData;
+    match error {
+        ureq::Error::Io(why) if is_invalid(why) => Failure::lasting(HubError::network(format!(
+            "cannot trust {host}: {error}; if it is behind a proxy, or has an authority of its \
+                 own, name a file of that authority's certificate in SSL_CERT_FILE"
+        ))),
+        ureq::Error::Tls(_) | ureq::Error::BadUri(_) | ureq::Error::InvalidProxyUrl => {
+            Failure::lasting(HubError::network(format!("cannot ask {host}: {error}")))
+        }
+        _ => Failure::passing(HubError::network(format!(
+            "cannot reach {host}: {error}; is the network there, and HF_ENDPOINT right? What is in \
+             the cache can be had with --offline"
+        ))),
     }
 }
 

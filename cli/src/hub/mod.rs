@@ -14,6 +14,7 @@ mod error;
 mod names;
 mod output;
 mod remote;
+mod roots;
 mod settings;
 mod url;
 
@@ -68,8 +69,7 @@ pub(crate) fn pull(request: &Request, settings: &Settings, bar: &ProgressBar) ->
     let (listing, hub) = match request.is_offline || settings.is_offline {
         true => (cached_listing(&cache, request)?, None),
         false => {
-            let (endpoint, token) = (settings.endpoint.clone(), settings.token.clone());
-            let client = Client::new(endpoint, token, request.id.clone());
+            let client = Client::new(settings, request.id.clone())?;
             (list(&client, &request.revision)?, Some(client))
         }
     };

@@ -17,6 +17,8 @@ pub(crate) struct Settings {
     pub(super) cache: PathBuf,
     pub(super) token: Option<Token>,
     pub(super) is_offline: bool,
+    /// A file of authorities that certificates are checked against.
+    pub(super) certificates: Option<PathBuf>,
 }
 
 /// A secret that is never shown.
@@ -24,8 +26,9 @@ pub(crate) struct Settings {
 pub(super) struct Token(String);
 
 impl Settings {
-    /// Reads `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN`, `HF_TOKEN_PATH` and
-    /// `HF_HUB_OFFLINE`.
+    /// Reads `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN`, `HF_TOKEN_PATH`,
+    /// `HF_HUB_OFFLINE`, and what names authorities elsewhere: `SSL_CERT_FILE`,
+    /// `REQUESTS_CA_BUNDLE`.
     ///
     /// # Errors
     /// When one of them makes no sense, or no folder can be found.
@@ -55,7 +58,9 @@ impl Settings {
             Some(token) => Token::new(&token, "HF_TOKEN")?,
             None => file.map_or(Ok(None), |file| Token::read(&file))?,
         };
+        let certificates = named("SSL_CERT_FILE").or_else(|| named("REQUESTS_CA_BUNDLE"));
         Ok(Self {
+            certificates: certificates.map(PathBuf::from),
             endpoint: endpoint(text("HF_ENDPOINT").as_deref().unwrap_or(ENDPOINT))?,
             cache,
             token,

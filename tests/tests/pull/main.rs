@@ -53,19 +53,21 @@ fn nano() -> Files {
 /// Runs `laconic` with a cache of its own in the folder `hf`, and no token but of `variables`.
 fn laconic(scratch: &Scratch, hub: &Hub, variables: &[(&str, &str)], arguments: &str) -> Outcome {
     let mut command = scratch.command(arguments);
-    for ours in [
+    for variable in [
         "HF_HUB_CACHE",
         "HUGGINGFACE_HUB_CACHE",
         "HF_TOKEN",
         "HF_TOKEN_PATH",
+        "HUGGING_FACE_HUB_TOKEN",
+        "HF_HUB_OFFLINE",
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+        "SSL_CERT_FILE",
+        "REQUESTS_CA_BUNDLE",
     ] {
-        command.env_remove(ours);
-    }
-    for ours in ["HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"] {
-        command.env_remove(ours);
-    }
-    for proxy in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
-        command.env_remove(proxy);
+        command.env_remove(variable);
     }
     command.env("HF_ENDPOINT", format!("http://{}", hub.address()));
     command.env("HF_HOME", scratch.path("hf"));
