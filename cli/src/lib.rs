@@ -4,7 +4,7 @@
 //! treated as hostile; [`corpus`] is the index made of them; [`indexing`] fills it and
 //! `reindexing` gives one that exists a laconic field; [`retrieval`] asks it, [`hybrid`]ly too, for [pages](paging) of hits; [`explain`] says why a
 //! document was found; [`eval`] judges ranked lists as trec_eval does, [`tuning`] chooses weights by
-//! them; `training` fits a model to one's texts; `bench` measures. Each
+//! them; `training` fits a model to one's texts; `bench` measures; `hub` fetches checkpoints. Each
 //! file of [`commands`] is one sub-command and only connects these.
 #![forbid(unsafe_code)]
 
@@ -16,6 +16,8 @@ pub mod encoding;
 pub mod encoding_cache;
 pub mod eval;
 pub mod explain;
+#[cfg(feature = "hub")]
+mod hub;
 pub mod hybrid;
 pub mod indexing;
 pub mod paging;

@@ -19,6 +19,17 @@ pub(crate) fn progress(what: &'static str, n_steps: Option<u64>, quiet: bool) ->
         Some(_) => "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}",
         None => "{spinner} {msg} {human_pos} {per_sec} {elapsed}",
     };
+    shown(bar, template, what, quiet)
+}
+
+/// A progress bar over bytes, whose number is yet to be told.
+#[cfg(feature = "hub")]
+pub(crate) fn progress_of_bytes(what: &'static str, quiet: bool) -> ProgressBar {
+    let template = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    shown(ProgressBar::new(0), template, what, quiet)
+}
+
+fn shown(bar: ProgressBar, template: &str, what: &'static str, quiet: bool) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
@@ -219,6 +230,10 @@ fn cause_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     }
     if cause.is::<InputError>() || cause.is::<crate::eval::EvalError>() {
         return Some(3);
+    }
+    #[cfg(feature = "hub")]
+    if let Some(error) = cause.downcast_ref::<crate::hub::HubError>() {
+        return error.exit_code();
     }
     if let Some(error) = cause.downcast_ref::<laconic_tantivy::Error>() {
         return tantivy_cause(error);

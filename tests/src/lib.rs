@@ -16,6 +16,7 @@
 )]
 
 mod collection;
+pub mod hub;
 mod outcome;
 
 use std::collections::BTreeMap;

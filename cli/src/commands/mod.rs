@@ -14,6 +14,8 @@ mod info;
 mod mine;
 mod model;
 mod model_info;
+#[cfg(feature = "hub")]
+mod model_pull;
 mod model_quantize;
 mod optimize;
 mod options;

@@ -11,7 +11,7 @@ use super::model_info::Info;
 use crate::collection::{self, LineReader};
 use crate::terminal::{Ending, note, progress};
 
-/// Make checkpoints, and look into them
+/// Get checkpoints, make them, and look into them
 #[derive(Debug, Args)]
 pub(crate) struct Model {
     #[command(subcommand)]
@@ -20,6 +20,8 @@ pub(crate) struct Model {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[cfg(feature = "hub")]
+    Pull(super::model_pull::Pull),
     New(New),
     Quantize(super::model_quantize::Quantize),
     Info(Info),
@@ -65,6 +67,8 @@ struct New {
 impl Model {
     pub(crate) fn run(self, global: &Global) -> Result<Ending> {
         match self.command {
+            #[cfg(feature = "hub")]
+            Command::Pull(pull) => pull.run(global),
             Command::New(new) => new.run(global),
             Command::Quantize(quantize) => quantize.run(global),
             Command::Info(info) => info.run(global),
