@@ -479,3 +479,6 @@ pub(crate) fn pooled<T>(pooled: Pooled<T>, pack: &Pack, batch: &[usize]) -> Resu
         bad.token_id,
     ))
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,8 @@ mod load;
 mod network;
 #[cfg(feature = "device")]
 mod operations;
-#[cfg(all(test, feature = "device"))]
+#[cfg(test)]
+#[cfg(feature = "device")]
 mod tests;
 
 use std::fmt;
