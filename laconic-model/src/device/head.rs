@@ -94,7 +94,8 @@ impl Network {
         let mut sums = Vec::with_capacity(starts.len());
         for range in &starts {
             let logits = self.tile(&hidden, range)?;
-            sums.push(logits.sum_all()?);
+            // By row first: a GPU gives each sum to one block of threads.
+            sums.push(logits.sum(1)?.sum_all()?);
             accept(&logits)?;
         }
         let sums = Tensor::stack(&sums, 0)?.to_vec1::<f32>()?;
