@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use anyhow::{Context, Result};
-use laconic_model::{Encoder, Encoding, Text};
+use laconic_model::{Device, Encoder, Encoding, Text};
 use redb::{Database, DatabaseError, ReadableTable, TableDefinition};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -26,7 +26,7 @@ const SECRETS: TableDefinition<'_, &str, u64> = TableDefinition::new("secrets");
 /// Encodings on disk, for one checkpoint and preset.
 pub struct EncodingCache {
     database: Database,
-    /// Hash of checkpoint and preset, and of a number that is this cache's secret, so that nobody
+    /// Hash of checkpoint, preset, format and kind of device, and of a number that is this cache's secret, so that nobody
     /// can make two texts that share an entry.
     model: Xxh3,
     n_found: Arc<AtomicU64>,
@@ -76,6 +76,11 @@ impl EncodingCache {
             &format,
         ] {
             add(&mut model, part);
+        }
+        // Sums are taken in another order there, so bits differ. Nothing is added for a CPU: what
+        // older versions kept stays good.
+        if encoder.device() != Device::Cpu {
+            add(&mut model, encoder.device().kind());
         }
         Ok(Some(EncodingCache {
             database,

@@ -244,7 +244,7 @@ fn cause_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     let error = cause.downcast_ref::<laconic_model::Error>()?;
     match () {
         () if error.is_corrupt() || error.is_not_finite() => Some(4),
-        () if error.is_io() => None,
+        () if error.is_io() || error.is_out_of_memory() || error.is_device() => None,
         () => Some(3),
     }
 }

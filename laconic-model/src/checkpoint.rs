@@ -149,23 +149,24 @@ impl Checkpoint {
         }
     }
 
-    /// Hands every tensor over, one by one, as numbers.
+    /// Hands every tensor over, one by one, as numbers; safetensors are those of folder `network`.
     pub(crate) fn read_each(
         self,
+        network: &Folder,
         config: &Config,
+        fingerprint: &mut Fingerprint,
         mut accept: impl FnMut(&Expected, Vec<f32>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut fingerprint = Fingerprint::new();
         let Some(gguf) = self.gguf else {
             let mut failure = Ok(());
-            read_each(&self.folder, config, &mut fingerprint, |tensor, values| {
+            read_each(network, config, fingerprint, |tensor, values| {
                 if failure.is_ok() {
                     failure = accept(tensor, values);
                 }
             })?;
             return failure;
         };
-        gguf.read_each(config, &mut fingerprint, accept)
+        gguf.read_each(config, fingerprint, accept)
     }
 }
 

@@ -8,17 +8,18 @@ use crate::attribution::Attribution;
 use crate::backbone::Pack;
 use crate::batch::plan;
 use crate::checkpoint::Checkpoint;
+use crate::device::Device;
 use crate::encoding::{Encoding, Trace, ranked, term_weights};
+use crate::engine::{Engine, Forward};
 use crate::error::Error;
 use crate::folder::Fingerprint;
 use crate::head::{MaxLogits, Pooled};
-use crate::network::Network;
+use crate::memory::{Budget, reserve};
 use crate::options::{LoadOptions, WeightFormat};
 use crate::parts::{Parts, longest, model_id};
 use crate::preset::{Pooling, Preset};
 use crate::query_table::QueryTable;
 use crate::text::Text;
-use crate::timings::Timings;
 use crate::tokenize::{Specials, TextTokenizer, Tokens};
 
 /// Texts tokenized and sorted at a time. Bounds what lies around between
@@ -51,7 +52,8 @@ pub struct Encoder {
     preset: Preset,
     specials: Specials,
     tokenizer: TextTokenizer,
-    network: Network,
+    engine: Engine,
+    device: Device,
     /// For models whose queries are looked up.
     query_table: Option<QueryTable>,
     /// Rows of the head that are terms: not padding, nor special tokens if the preset says so.
@@ -78,17 +80,14 @@ impl Encoder {
     ///
     /// If a file is missing, damaged, of another network or module than those
     /// that are known, at odds with the others, or holds a weight that is NaN
-    /// or infinite; if a knob is unknown or out of range.
+    /// or infinite; if a knob is unknown or out of range; if there is no such
+    /// device.
     pub fn load(folder: impl AsRef<Path>, options: LoadOptions) -> Result<Self, Error> {
         let checkpoint = Checkpoint::open(folder.as_ref())?;
         let mut fingerprint = Fingerprint::new();
         let parts = Parts::open(&checkpoint, &options, &mut fingerprint)?;
-        let format = checkpoint.format(options.weight_format());
         let name = checkpoint.name().to_owned();
-        let mut weights =
-            checkpoint.weights(&parts.layout, &parts.family, format, &mut fingerprint)?;
-        let longest = longest(&parts.preset, parts.query_table.is_some());
-        let network = Network::new(&parts.family, &mut weights, longest)?;
+        let (engine, weight_format) = Engine::load(checkpoint, &parts, &options, &mut fingerprint)?;
         let fingerprint = fingerprint.finish();
         Ok(Self {
             family: parts.family.name(),
@@ -98,10 +97,11 @@ impl Encoder {
             preset: parts.preset,
             specials: parts.specials,
             tokenizer: parts.tokenizer,
-            network,
+            engine,
+            device: options.on_device(),
             query_table: parts.query_table,
             fingerprint,
-            weight_format: format,
+            weight_format,
         })
     }
 
@@ -194,16 +194,11 @@ impl Encoder {
             positions = encoding.weights.iter().filter_map(first).collect();
         } else if !tokens.ids.is_empty() {
             let pack = Pack::new([tokens.ids.as_slice()]);
-            let hidden = self.network.hidden(&pack, &mut Timings::default());
-            let found = pooled(self.network.head().attributed(&hidden), &pack, &[0])?;
+            let forward = self.engine.forward(&pack)?;
+            let found = pooled(forward.attributed()?, &pack, &[0])?;
             encoding.weights = match self.preset.pooling() {
                 Pooling::Max => self.term_weights(&found.logits, 0),
-                Pooling::Sum => {
-                    let saturation = self.preset.saturation();
-                    let head = self.network.head();
-                    let sums = head.sums(&hidden, pack.spans(), saturation);
-                    self.term_weights(&pooled(sums, &pack, &[0])?, 0)
-                }
+                Pooling::Sum => self.term_weights(&self.pool(&forward, &pack, &[0])?, 0),
             };
             let position = |(id, _): &(u32, f32)| {
                 let idx = usize::try_from(*id).ok();
@@ -256,11 +251,10 @@ impl Encoder {
             return Err(Error::invalid_input("tracing a text: it has no tokens"));
         }
         let pack = Pack::new([ids]);
-        let hidden = self.network.hidden(&pack, &mut Timings::default());
-        let found = self.network.head().max_logits(&hidden, pack.spans());
-        let logits = pooled(found, &pack, &[0])?;
+        let forward = self.engine.forward(&pack)?;
+        let logits = pooled(forward.max_logits(&pack)?, &pack, &[0])?;
         Ok(Trace {
-            hidden,
+            hidden: forward.into_rows()?,
             max_logits: logits.of(0).collect(),
         })
     }
@@ -296,6 +290,11 @@ impl Encoder {
     /// The form the weights are computed with.
     pub fn weight_format(&self) -> WeightFormat {
         self.weight_format
+    }
+
+    /// Where the network runs.
+    pub fn device(&self) -> Device {
+        self.device
     }
 
     /// Folder name and fingerprint, joined by `@`.
@@ -360,6 +359,16 @@ impl Encoder {
         texts: Vec<Tokens>,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Encoding>, Error> {
+        self.encode_within(texts, &reserve, progress)
+    }
+
+    /// Encodes texts in batches that `reserve` has the bytes for.
+    fn encode_within(
+        &self,
+        texts: Vec<Tokens>,
+        reserve: &dyn Fn(usize) -> Result<(), Error>,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Encoding>, Error> {
         let mut encodings: Vec<Encoding> = texts.iter().map(Encoding::of).collect();
         let plan = plan(&texts, self.batch_tokens, MAX_POOLED / self.vocab_size());
         if let Some(table) = &self.query_table {
@@ -370,8 +379,12 @@ impl Encoder {
             }
         }
         let mut n_done = texts.len() - plan.iter().map(Vec::len).sum::<usize>();
+        let mut budget = Budget::new();
+        let n_tokens = |idx: usize| texts[idx].ids.len();
         for batch in &plan {
-            for (idx, weights) in batch.iter().zip(self.run(&texts, batch)?) {
+            let run = |part: &[usize]| self.run(&texts, part, reserve);
+            let done = budget.run(batch, n_tokens, run)?;
+            for (idx, weights) in batch.iter().zip(done) {
                 encodings[*idx].weights = weights;
             }
             n_done += batch.len();
@@ -383,17 +396,32 @@ impl Encoder {
         Ok(encodings)
     }
 
-    fn run(&self, texts: &[Tokens], batch: &[usize]) -> Result<Vec<Vec<(u32, f32)>>, Error> {
+    fn run(
+        &self,
+        texts: &[Tokens],
+        batch: &[usize],
+        reserve: &dyn Fn(usize) -> Result<(), Error>,
+    ) -> Result<Vec<Vec<(u32, f32)>>, Error> {
         let pack = Pack::new(batch.iter().map(|idx| texts[*idx].ids.as_slice()));
-        let found = match self.preset.pooling() {
-            Pooling::Max => self.network.max_logits(&pack, &mut Timings::default()),
-            Pooling::Sum => self.network.sums(&pack, self.preset.saturation()),
-        };
-        let values = pooled(found, &pack, batch)?;
+        reserve(self.engine.room(&pack, self.vocab_size()))?;
+        let values = self.pool(&self.engine.forward(&pack)?, &pack, batch)?;
         Ok((0..batch.len())
             .into_par_iter()
             .map(|idx| self.term_weights(&values, idx))
             .collect())
+    }
+
+    fn pool(
+        &self,
+        forward: &Forward<'_>,
+        pack: &Pack,
+        batch: &[usize],
+    ) -> Result<MaxLogits, Error> {
+        let found = match self.preset.pooling() {
+            Pooling::Max => forward.max_logits(pack)?,
+            Pooling::Sum => forward.sums(pack, self.preset.saturation())?,
+        };
+        pooled(found, pack, batch)
     }
 
     /// Term weights of one text out of what the head pooled.
@@ -451,3 +479,6 @@ pub(crate) fn pooled<T>(pooled: Pooled<T>, pack: &Pack, batch: &[usize]) -> Resu
         bad.token_id,
     ))
 }
+
+#[cfg(test)]
+mod tests;

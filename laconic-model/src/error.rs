@@ -28,6 +28,9 @@ enum Kind {
     Unsupported,
     InvalidInput,
     NotFinite,
+    OutOfMemory,
+    #[cfg(feature = "device")]
+    Device,
     #[cfg(feature = "train")]
     Training,
 }
@@ -64,6 +67,18 @@ impl Error {
         self.0.kind == Kind::NotFinite
     }
 
+    /// Memory ran out, the machine's or the device's, even for the one text that
+    /// [`Error::document_idx`] names, or for the weights.
+    pub fn is_out_of_memory(&self) -> bool {
+        self.0.kind == Kind::OutOfMemory
+    }
+
+    /// A device failed while it encoded, other than by running out of memory.
+    #[cfg(feature = "device")]
+    pub fn is_device(&self) -> bool {
+        self.0.kind == Kind::Device
+    }
+
     /// Training could not go on: the tensor library refused (out of memory, a device lost), or
     /// the loss left the finite numbers.
     #[cfg(feature = "train")]
@@ -95,6 +110,15 @@ impl Error {
 
     pub(crate) fn invalid_input(message: impl Into<String>) -> Self {
         Self::new(Kind::InvalidInput, message)
+    }
+
+    pub(crate) fn out_of_memory(message: impl Into<String>) -> Self {
+        Self::new(Kind::OutOfMemory, message)
+    }
+
+    #[cfg(feature = "device")]
+    pub(crate) fn device(message: impl Into<String>) -> Self {
+        Self::new(Kind::Device, message)
     }
 
     #[cfg(feature = "train")]
@@ -187,6 +211,7 @@ mod tests {
             Error::unsupported("m"),
             Error::invalid_input("m"),
             Error::not_finite(0, 0, 0),
+            Error::out_of_memory("m"),
         ];
         let predicates = [
             Error::is_io,
@@ -195,6 +220,7 @@ mod tests {
             Error::is_unsupported,
             Error::is_invalid_input,
             Error::is_not_finite,
+            Error::is_out_of_memory,
         ];
         for (i, error) in all.iter().enumerate() {
             for (j, predicate) in predicates.iter().enumerate() {

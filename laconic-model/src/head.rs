@@ -136,6 +136,12 @@ pub(crate) struct MaxLogits {
 }
 
 impl MaxLogits {
+    /// Blocks of texts × tokens, one for each chunk of the vocabulary, in order.
+    #[cfg(feature = "device")]
+    pub(crate) fn new(blocks: Vec<Vec<f32>>, n_texts: usize) -> Self {
+        Self { blocks, n_texts }
+    }
+
     /// The largest logit of every token of the vocabulary for one text.
     pub(crate) fn of(&self, text_idx: usize) -> impl Iterator<Item = f32> + '_ {
         self.blocks.iter().flat_map(move |block| {

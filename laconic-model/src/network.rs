@@ -9,7 +9,6 @@ use crate::error::Error;
 use crate::family::Family;
 use crate::head::{Head, Pooled};
 use crate::matmul::Matrix;
-use crate::saturation::Saturation;
 use crate::timings::{Part, Timings};
 use crate::weights::{LM_HEAD, Weights};
 
@@ -71,12 +70,16 @@ impl Network {
 
     /// The matrices that every token is multiplied with.
     pub(crate) fn matrices(&self) -> Vec<&Matrix> {
-        let mut all: Vec<&Matrix> = match &self.body {
-            Body::Llama(backbone) => backbone.matrices().collect(),
-            Body::Bert(backbone) => backbone.matrices().collect(),
-        };
+        let mut all = self.body_matrices();
         all.push(self.head.weight());
         all
+    }
+
+    fn body_matrices(&self) -> Vec<&Matrix> {
+        match &self.body {
+            Body::Llama(backbone) => backbone.matrices().collect(),
+            Body::Bert(backbone) => backbone.matrices().collect(),
+        }
     }
 
     /// What the head takes, tokens × hidden.
@@ -93,9 +96,16 @@ impl Network {
         timings.time(Part::Head, || self.head.max_logits(&hidden, pack.spans()))
     }
 
-    /// Sums of the saturated logits of each text.
-    pub(crate) fn sums(&self, pack: &Pack, saturation: Saturation) -> Pooled {
-        let hidden = self.hidden(pack, &mut Timings::default());
-        self.head.sums(&hidden, pack.spans(), saturation)
+    /// Bytes that a forward pass over so many tokens takes at most, beside the weights.
+    ///
+    /// The residual stream, its norm and what is added to it are a row of the hidden size for each
+    /// token; inputs and outputs of one layer come on top.
+    pub(crate) fn room(&self, n_tokens: usize) -> usize {
+        let matrices = self.body_matrices().into_iter();
+        let widest = matrices
+            .map(|matrix| matrix.inputs() + matrix.width())
+            .max();
+        let row = 3 * self.head.weight().inputs() + widest.unwrap_or(0);
+        n_tokens.saturating_mul(size_of::<f32>() * row)
     }
 }

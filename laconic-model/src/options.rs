@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::blocks::BlockFormat;
+use crate::device::Device;
 use crate::error::Error;
 use crate::folder::Folder;
 use crate::preset::{Preset, SIDE_FILE};
@@ -89,6 +90,9 @@ pub struct LoadOptions {
     overrides: Vec<(String, String)>,
     batch_tokens: Option<usize>,
     weights: WeightFormat,
+    device: Device,
+    #[cfg(feature = "device")]
+    tensors_on_cpu: bool,
 }
 
 impl LoadOptions {
@@ -132,6 +136,37 @@ impl LoadOptions {
     pub fn weights(mut self, format: WeightFormat) -> Self {
         self.weights = format;
         self
+    }
+
+    /// Runs the network there, on the CPU unless set. Networks are Llamas then, weights are f32, or
+    /// bf16 with [`WeightFormat::Bf16`]; the formats of fewer bits are for the CPU.
+    ///
+    /// Term weights are those of the CPU within 1e-4 in f32, not bit for bit: vectors of several
+    /// devices may share an index, as vectors of several formats may.
+    ///
+    /// [`Encoder::load`](crate::Encoder::load) refuses a device whose feature this program was
+    /// built without.
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Runs the code for devices on candle's CPU device, slowly: how it is tested without a GPU.
+    #[cfg(feature = "device")]
+    #[doc(hidden)]
+    pub fn tensors_on_cpu(mut self) -> Self {
+        self.tensors_on_cpu = true;
+        self
+    }
+
+    pub(crate) fn on_device(&self) -> Device {
+        self.device
+    }
+
+    /// Whether the network runs in tensor operations instead of kernels of ours.
+    #[cfg(feature = "device")]
+    pub(crate) fn wants_tensors(&self) -> bool {
+        self.tensors_on_cpu || self.device != Device::Cpu
     }
 
     pub(crate) fn weight_format(&self) -> WeightFormat {

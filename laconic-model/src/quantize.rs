@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::blocks::{BlockFormat, LARGEST};
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
+use crate::folder::Fingerprint;
 use crate::gguf::{self, EXTENSION, Plan, TensorType};
 use crate::options::{LoadOptions, WeightFormat};
 use crate::parts::{TOKENIZER, tokenizer_bytes};
@@ -111,7 +112,8 @@ pub fn quantize(
     let describe = |source| Error::io("writing", path, source);
     write_file(path, |file| {
         let mut writer = gguf::write(&plan, BufWriter::new(file)).map_err(describe)?;
-        checkpoint.read_each(&config, |tensor, values| {
+        let (network, mut unused) = (checkpoint.folder().clone(), Fingerprint::new());
+        checkpoint.read_each(&network, &config, &mut unused, |tensor, values| {
             if !matches!(kind_of(tensor), TensorType::F32 | TensorType::Bf16) {
                 check_range(tensor, &values)?;
             }

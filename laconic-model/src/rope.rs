@@ -36,7 +36,7 @@ impl RopeTable {
     }
 
     /// Cosines and sines, each positions × head_dim / 2.
-    #[cfg(feature = "train")]
+    #[cfg(feature = "device")]
     pub(crate) fn tables(&self) -> (&[f32], &[f32]) {
         (&self.cos, &self.sin)
     }

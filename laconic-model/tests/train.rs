@@ -6,8 +6,8 @@ mod support;
 
 use std::path::Path;
 
-use laconic_model::train::{Device, Example, Lora, NewModel, Passage, Recipe, StoredAs, Trainer};
-use laconic_model::{Encoder, LoadOptions};
+use laconic_model::train::{Example, Lora, NewModel, Passage, Recipe, StoredAs, Trainer};
+use laconic_model::{Device, Encoder, LoadOptions};
 use support::Checkpoint;
 
 /// A hundred pairs whose queries share no letter with their passages.

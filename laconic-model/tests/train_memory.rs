@@ -7,8 +7,8 @@ mod counting;
 mod support;
 
 use counting::measure;
-use laconic_model::LoadOptions;
-use laconic_model::train::{Device, Example, Passage, Recipe, Trainer};
+use laconic_model::train::{Example, Passage, Recipe, Trainer};
+use laconic_model::{Device, LoadOptions};
 use support::Checkpoint;
 
 const VOCABULARY: usize = 128_256;

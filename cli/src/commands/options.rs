@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use laconic_model::{Encoder, LoadOptions, WeightFormat};
+use laconic_model::{Device, Encoder, LoadOptions, WeightFormat};
 use laconic_tantivy::{Approximation, Bm25, LaconicField, ModelIdentity};
 
 use super::hybrid_options::HybridOptions;
@@ -29,6 +29,16 @@ pub(crate) struct ModelOptions {
     /// How to hold the checkpoint's weights; docs/formats.md has the measurements
     #[arg(long, value_enum, default_value = "stored", requires = "model")]
     pub(crate) weights: Weights,
+    /// Where to encode: cpu, cuda, cuda:1, metal; GPUs need a build with their feature, and take
+    /// Llamas with --weights stored, f32 or bf16
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device, requires = "model")]
+    pub(crate) device: Device,
+}
+
+/// Parses the name of a device.
+pub(crate) fn device(text: &str) -> Result<Device, String> {
+    text.parse()
+        .map_err(|error: laconic_model::Error| error.to_string())
 }
 
 /// What a checkpoint needs around its network.
@@ -136,10 +146,8 @@ impl ModelOptions {
             return Ok(None);
         };
         let options = self.preset.load_options(self.tokenizer.as_deref())?;
-        Ok(Some(Encoder::load(
-            folder,
-            options.weights(self.weights.format()),
-        )?))
+        let options = options.weights(self.weights.format()).device(self.device);
+        Ok(Some(Encoder::load(folder, options)?))
     }
 }
 

@@ -1,16 +1,16 @@
 //! `laconic train`: fitting a checkpoint to pairs.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
-use laconic_model::LoadOptions;
-use laconic_model::train::{Device, Example, Recipe, StepReport, StoredAs, Trainer, Validation};
+use laconic_model::train::{Example, Recipe, StepReport, StoredAs, Trainer, Validation};
+use laconic_model::{Device, LoadOptions};
 
 use super::Global;
+use super::options::device;
 use crate::collection::{self, LineReader};
 use crate::terminal::{Ending, UsageError, note, print, print_json, progress};
 use crate::training::{Journal, plot};
@@ -93,17 +93,6 @@ impl Store {
             Self::F16 => StoredAs::F16,
             Self::Bf16 => StoredAs::Bf16,
         }
-    }
-}
-
-fn device(text: &str) -> Result<Device, String> {
-    let (name, ordinal) = text.split_once(':').unwrap_or((text, "0"));
-    let ordinal = usize::from_str(ordinal).map_err(|_| "after the colon comes a number")?;
-    match name {
-        "cpu" => Ok(Device::Cpu),
-        "cuda" => Ok(Device::Cuda(ordinal)),
-        "metal" => Ok(Device::Metal(ordinal)),
-        _ => Err("there are cpu, cuda and metal".to_owned()),
     }
 }
 

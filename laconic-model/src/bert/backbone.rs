@@ -271,9 +271,11 @@ mod tests {
         weights.put_vector("cls.predictions.bias", bias);
         let network = Network::new(family, &mut weights, 16).unwrap();
         let pack = Pack::new([&[1, 2, 3][..], &[0, 4]]);
+        let hidden = network.hidden(&pack, &mut Timings::default());
+        let (head, spans) = (network.head(), pack.spans());
         [
-            network.max_logits(&pack, &mut Timings::default()),
-            network.sums(&pack, Saturation::Once),
+            head.max_logits(&hidden, spans),
+            head.sums(&hidden, spans, Saturation::Once),
         ]
     }
 

@@ -10,11 +10,12 @@ use safetensors::tensor::TensorView;
 use serde_json::{Map, Value};
 
 use super::dropout::Dropout;
-use super::network::{Layer, MASKED, Network, PROJECTIONS, Shape};
+use super::network::{Layer, MASKED, Network};
 use super::parameter::{Adapter, Linear, Parameter};
 use super::random::Random;
 use super::recipe::{Lora, Recipe};
 use crate::config::Config;
+use crate::device::{PROJECTIONS, Shape, fine, rope_tables};
 use crate::error::Error;
 use crate::folder::{Fingerprint, Folder};
 use crate::options::LoadOptions;
@@ -22,7 +23,6 @@ use crate::parts::{
     CONFIG, MAX_CONFIG, TOKENIZER, check_length, read_config, specials, tokenizer_bytes,
 };
 use crate::preset::{Preset, SIDE_FILE};
-use crate::rope::RopeTable;
 use crate::tokenize::{Specials, TextTokenizer};
 use crate::weights::{EMBEDDING, LM_HEAD, read_each};
 
@@ -318,23 +318,13 @@ pub(super) fn assemble(
         false => Some(take(LM_HEAD)?),
     };
     let longest = recipe.query_length.max(recipe.document_length);
-    let rope = RopeTable::new(config, longest);
-    let (cos, sin) = rope.tables();
-    let table = |values: &[f32]| {
-        let table = Tensor::from_slice(values, (longest, config.head_dim / 2), &kinds.device)?;
-        table.to_dtype(if kinds.master == DType::F64 {
-            DType::F64
-        } else {
-            DType::F32
-        })
-    };
     Ok(Network {
         embed_tokens: take(EMBEDDING)?,
         norm: take("model.norm.weight")?,
         lm_head,
         layers,
         shape: Shape::of(config),
-        rope: (table(cos)?, table(sin)?),
+        rope: rope_tables(config, longest, fine(kinds.master), &kinds.device)?,
         padding: padding(has_term, &kinds.device)?,
     })
 }

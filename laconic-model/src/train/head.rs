@@ -8,7 +8,8 @@
 use candle_core::{DType, Device, IndexOp, Result, Storage, Tensor};
 use rayon::prelude::*;
 
-use super::network::{Piece, fine};
+use super::network::Piece;
+use crate::device::fine;
 use crate::error::Error;
 
 /// Logits of a tile, and elements of the rows gathered for its gradient: 32 MiB of f32.

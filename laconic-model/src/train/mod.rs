@@ -6,8 +6,8 @@
 //! holds the numbers of one phase, a [`Trainer`] carries it out.
 //!
 //! ```no_run
-//! use laconic_model::LoadOptions;
-//! use laconic_model::train::{Device, Example, Passage, Recipe, StoredAs, Trainer};
+//! use laconic_model::{Device, LoadOptions};
+//! use laconic_model::train::{Example, Passage, Recipe, StoredAs, Trainer};
 //!
 //! let examples = vec![Example {
 //!     query: "what conducts electricity?".to_owned(),
@@ -66,5 +66,5 @@ pub use example::{Example, Passage};
 pub use pairs::PairRecipe;
 pub use recipe::{Lora, Precision, Recipe};
 pub use start::NewModel;
-pub use trainer::{Device, StepReport, Trainer};
+pub use trainer::{StepReport, Trainer};
 pub use validation::Validation;

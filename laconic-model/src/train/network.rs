@@ -1,14 +1,12 @@
 //! The network of [`backbone`](crate::backbone), once more, in operations that have gradients.
 //!
 //! Same order of operations, same rotary tables, no causal term; but texts of a piece are padded
-//! to one length here, and padded keys are masked. candle's own `rms_norm`, `rope` and
-//! `softmax_last_dim` drop gradients without a word; none of them is used.
+//! to one length here, and padded keys are masked.
 
-use candle_core::{D, DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::parameter::{Linear, Parameter, Pass};
-use super::recipe::to_f64;
-use crate::config::Config;
+use crate::device::{PROJECTIONS, Shape, fine, rms_norm, rotate, softmax};
 
 /// A score that no softmax gives any weight, finite in bfloat16 as well.
 pub(super) const MASKED: f32 = -1e9;
@@ -69,26 +67,6 @@ pub(super) struct Network {
     pub(super) padding: Option<Tensor>,
 }
 
-/// The numbers of a config that the forward pass needs.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
-    n_heads: usize,
-    n_kv_heads: usize,
-    head_dim: usize,
-    eps: f64,
-}
-
-impl Shape {
-    pub(super) fn of(config: &Config) -> Self {
-        Self {
-            n_heads: config.n_heads,
-            n_kv_heads: config.n_kv_heads,
-            head_dim: config.head_dim,
-            eps: f64::from(config.rms_norm_eps),
-        }
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Layer {
     pub(super) input_layernorm: Parameter,
@@ -96,17 +74,6 @@ pub(super) struct Layer {
     /// In the order of [`PROJECTIONS`].
     pub(super) projections: [Linear; 7],
 }
-
-/// The linear projections of a layer, by their names in a checkpoint.
-pub(super) const PROJECTIONS: [&str; 7] = [
-    "self_attn.q_proj",
-    "self_attn.k_proj",
-    "self_attn.v_proj",
-    "self_attn.o_proj",
-    "mlp.gate_proj",
-    "mlp.up_proj",
-    "mlp.down_proj",
-];
 
 impl Network {
     /// Hidden states after the final norm, (texts · longest) × hidden; rows of padding mean
@@ -170,14 +137,10 @@ impl Network {
         all
     }
 
-    /// x / √(mean(x²) + ε) · w, by row (Zhang and Sennrich 2019, equation 4), in f32 or finer.
+    /// Norms are taken in f32 or finer.
     fn rms_norm(&self, x: &Tensor, weight: &Parameter, pass: Pass) -> Result<Tensor> {
-        let fine = fine(pass.dtype);
-        let x = x.to_dtype(fine)?;
-        let mean = x.sqr()?.mean_keepdim(D::Minus1)?;
-        let normed = x.broadcast_div(&(mean + self.shape.eps)?.sqrt()?)?;
-        let weight = weight.tensor(fine, pass.track)?;
-        normed.broadcast_mul(&weight)?.to_dtype(pass.dtype)
+        let weight = weight.tensor(fine(pass.dtype), pass.track)?;
+        rms_norm(x, &weight, self.shape.eps)?.to_dtype(pass.dtype)
     }
 
     fn attention(
@@ -206,7 +169,7 @@ impl Network {
         let v = heads(v_proj, n_kv_heads)?;
         // Query heads that share a key head are rows of one product: keys are not repeated.
         let q = q.reshape((texts, n_kv_heads, n_heads / n_kv_heads * len, head_dim))?;
-        let scores = (q.matmul(&k.t()?)? * to_f64(head_dim).sqrt().recip())?;
+        let scores = (q.matmul(&k.t()?)? * self.shape.score_scale())?;
         let scores = match mask {
             Some(mask) => scores.broadcast_add(mask)?,
             None => scores,
@@ -219,16 +182,10 @@ impl Network {
         o_proj.forward(&mixed, pass)
     }
 
-    /// Turns pairs (i, i + head_dim / 2) by their position, as [`RopeTable`](crate::rope).
+    /// Turns heads by their positions; `x` is texts × heads × len × head_dim.
     fn rotate(&self, x: &Tensor, len: usize) -> Result<Tensor> {
-        let half = self.shape.head_dim / 2;
         let table = |table: &Tensor| table.narrow(0, 0, len)?.to_dtype(x.dtype());
-        let (cos, sin) = (table(&self.rope.0)?, table(&self.rope.1)?);
-        let left = x.narrow(D::Minus1, 0, half)?;
-        let right = x.narrow(D::Minus1, half, half)?;
-        let turned_left = (left.broadcast_mul(&cos)? - right.broadcast_mul(&sin)?)?;
-        let turned_right = (right.broadcast_mul(&cos)? + left.broadcast_mul(&sin)?)?;
-        Tensor::cat(&[turned_left, turned_right], D::Minus1)
+        rotate(x, &table(&self.rope.0)?, &table(&self.rope.1)?)
     }
 }
 
@@ -237,22 +194,4 @@ fn mlp(layer: &Layer, x: &Tensor, pass: Pass) -> Result<Tensor> {
     let [.., gate_proj, up_proj, down_proj] = &layer.projections;
     let gated = (gate_proj.forward(x, pass)?.silu()? * up_proj.forward(x, pass)?)?;
     down_proj.forward(&gated, pass)
-}
-
-/// Over the last dimension, in f32 or finer.
-fn softmax(scores: &Tensor) -> Result<Tensor> {
-    let fine_scores = scores.to_dtype(fine(scores.dtype()))?;
-    // The largest score cancels: no gradient goes through it.
-    let max = fine_scores.detach().max_keepdim(D::Minus1)?;
-    let weights = fine_scores.broadcast_sub(&max)?.exp()?;
-    let sum = weights.sum_keepdim(D::Minus1)?;
-    weights.broadcast_div(&sum)?.to_dtype(scores.dtype())
-}
-
-/// The type of sums and exponentials beside matrix products of type `dtype`.
-pub(super) fn fine(dtype: DType) -> DType {
-    match dtype {
-        DType::BF16 | DType::F16 => DType::F32,
-        other => other,
-    }
 }

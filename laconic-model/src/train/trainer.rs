@@ -16,37 +16,9 @@ use super::recipe::{Precision, Recipe, to_f64};
 use super::state::{self, Provenance};
 use super::step::{self, StepPlan};
 use super::validation::{Validation, validate};
+use crate::device::Device;
 use crate::error::Error;
 use crate::options::LoadOptions;
-
-/// Where training runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Device {
-    /// The processor, all its cores.
-    #[default]
-    Cpu,
-    /// An NVIDIA GPU by its number; needs the feature `cuda`.
-    Cuda(usize),
-    /// An Apple GPU by its number; needs the feature `metal`.
-    Metal(usize),
-}
-
-impl Device {
-    fn open(self) -> Result<candle_core::Device, Error> {
-        let opened = match self {
-            Self::Cpu => Ok(candle_core::Device::Cpu),
-            Self::Cuda(ordinal) => candle_core::Device::new_cuda(ordinal),
-            Self::Metal(ordinal) => candle_core::Device::new_metal(ordinal),
-        };
-        opened.map_err(|source| {
-            Error::unsupported(format!(
-                "opening device {self:?}: {source}; build with the feature of its name, or train \
-                 on the CPU"
-            ))
-            .with_source(source)
-        })
-    }
-}
 
 /// What one step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
