@@ -437,10 +437,9 @@ mod tests {
                         *word = 0;
                     }
                 }
-                let scales: Vec<f32> = (0..height * n_blocks)
-                    .map(|i| 1.0 / (1 + i) as f32)
-                    .collect();
-                let offsets: Vec<i32> = (0..height * n_blocks).map(|i| i as i32 * 7 - 99).collect();
+                let numbers = || (0..height * n_blocks).zip(0_u16..);
+                let scales: Vec<f32> = numbers().map(|(_, i)| 1.0 / f32::from(1 + i)).collect();
+                let offsets: Vec<i32> = numbers().map(|(_, i)| i32::from(i) * 7 - 99).collect();
                 let w_scales = vec![FloatLine([0.25; GROUP]); n_blocks];
                 // The scalar kernel's rows lie side by side.
                 let mut side_by_side = vec![0; words.len()];
