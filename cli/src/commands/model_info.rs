@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use laconic_model::{LoadOptions, ModelInfo, Preset, QueryEncoding, WeightFormat};
 use serde_json::{Map, Value, json};
 
 use super::Global;
-use super::options::PresetOptions;
+use super::options::{PresetOptions, Weights};
 use crate::terminal::{Ending, print, print_json};
 
 /// Show family, shape, files, weights, tokenizer, preset and identity of a checkpoint
@@ -17,7 +17,7 @@ use crate::terminal::{Ending, print, print_json};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  laconic model info checkpoint")]
 pub(super) struct Info {
-    /// Folder of a checkpoint: config.json, safetensors, tokenizer.json
+    /// Folder of a checkpoint: config.json, safetensors, tokenizer.json; or a GGUF file
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// Tokenizer, if the checkpoint's folder has none (LACONIC checkpoints ship none)
@@ -78,12 +78,13 @@ fn to_json(info: &ModelInfo) -> Value {
     })
 }
 
+/// As `--weights` takes it.
 fn format_name(format: WeightFormat) -> String {
-    match format {
-        WeightFormat::F32 => "f32".to_owned(),
-        WeightFormat::Int8 => "int8".to_owned(),
-        other => format!("{other:?}").to_lowercase(),
-    }
+    let known = Weights::value_variants().iter();
+    let mut named = known.filter(|weights| weights.format() == format);
+    named
+        .next()
+        .map_or_else(|| format!("{format:?}"), Weights::to_string)
 }
 
 fn print_text(info: &ModelInfo) -> Result<()> {
