@@ -36,7 +36,7 @@ impl Source for Rows<'_> {
 }
 
 impl Matrix {
-    /// What a text's own numbers need not surpass where this matrix is a part of the way.
+    /// How attention beside this matrix computes: no more precisely than the matrix does.
     pub(crate) fn precision(&self) -> Precision {
         match &self.parts[0].1 {
             Panels::Int8(_) => Precision::Int8,
