@@ -296,14 +296,14 @@ fn read_exact_at(file: &File, mut out: &mut [u8], mut place: u64) -> io::Result<
 }
 
 impl Data {
+    /// The bytes in pairs, for types of 16 bits.
+    fn words(&self) -> impl Iterator<Item = u16> {
+        let (pairs, _) = self.bytes.as_chunks::<2>();
+        pairs.iter().copied().map(u16::from_le_bytes)
+    }
+
     fn is_finite(&self) -> bool {
-        let words = self
-            .bytes
-            .as_chunks::<2>()
-            .0
-            .iter()
-            .copied()
-            .map(u16::from_le_bytes);
+        let words = self.words();
         match self.kind {
             // An exponent of ones is infinity or NaN.
             TensorType::F32 => {
@@ -323,13 +323,7 @@ impl Data {
     }
 
     fn numbers(&self) -> Vec<f32> {
-        let words = self
-            .bytes
-            .as_chunks::<2>()
-            .0
-            .iter()
-            .copied()
-            .map(u16::from_le_bytes);
+        let words = self.words();
         match self.kind {
             TensorType::F32 => {
                 let words = self.bytes.as_chunks().0.iter().copied();
