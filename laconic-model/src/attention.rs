@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::matmul::{GROUP, Lanes, Matrix, Precision, Rows};
-use crate::softmax::Softmax;
+use crate::matmul::{GROUP, Input, Lanes, Matrix, POSITIONS, Precision, Rows, Softmax};
+use crate::rope::RopeTable;
 
-/// Positions whose scores one task holds at a time.
-const TILE: usize = 24;
+/// Queries whose scores one task holds at a time: what a matrix has lanes for.
+const TILE: usize = GROUP;
 
 /// How the channels of queries, keys and values divide into heads.
 pub(crate) struct Heads {
@@ -25,46 +25,81 @@ impl Heads {
         self.n_kv * self.per_kv * self.dim
     }
 
-    pub(crate) fn kv_width(&self) -> usize {
+    fn kv_width(&self) -> usize {
         self.n_kv * self.dim
+    }
+
+    /// Those of one head.
+    fn columns(&self, head: usize) -> Range<usize> {
+        head * self.dim..(head + 1) * self.dim
     }
 }
 
-/// Queries, keys and values side by side, tokens × stride; positions are rotated in.
+/// Queries, keys and values side by side, tokens × stride.
 pub(crate) struct Projections<'a> {
     pub(crate) rows: Rows<'a>,
     /// Columns at which queries, keys and values begin.
     pub(crate) starts: [usize; 3],
+    /// Turns queries and keys by their positions.
+    pub(crate) rope: Option<&'a RopeTable>,
 }
 
 impl<'a> Projections<'a> {
-    fn head(&self, part: usize, head: usize, dim: usize) -> Rows<'a> {
-        let start = self.starts[part] + head * dim;
-        self.rows.columns(start..start + dim)
+    fn part(&self, part: usize, width: usize) -> Rows<'a> {
+        self.rows
+            .columns(self.starts[part]..self.starts[part] + width)
+    }
+
+    /// Rows turned as the positions say at which they stand, from `first` on.
+    fn turned<'b>(&self, rows: Rows<'b>, first: usize, room: &'b mut Vec<f32>) -> Rows<'b> {
+        match self.rope {
+            Some(rope) => rope.rotate(&rows, first, room),
+            None => rows,
+        }
     }
 }
 
-/// Keys and values of one head in one text, ready to be multiplied with.
+/// Keys and values of one text, ready to be multiplied with.
 struct KeysValues {
-    keys: Matrix,
-    values: Matrix,
+    /// Blocks of [`POSITIONS`] × heads, each positions × channels.
+    keys: Vec<Vec<Input>>,
+    /// Of each head, channels × positions.
+    values: Vec<Input>,
 }
 
 /// Some positions of one text.
 struct Task<'a> {
     text: usize,
     positions: Range<usize>,
+    /// Where in the text they begin.
+    first: usize,
+    /// Of the text.
+    n_positions: usize,
     out: &'a mut [f32],
 }
 
 /// What a task needs room for, used again by the next.
-#[derive(Default)]
 struct Room {
-    /// Groups of positions × rows.
+    /// Queries × channels.
+    turned: Vec<f32>,
+    softmax: Softmax,
+    /// Positions × queries.
     scores: Vec<Lanes>,
-    totals: Vec<f32>,
-    /// Groups of channels × rows.
+    /// Channels × queries.
     mixed: Vec<Lanes>,
+}
+
+impl Room {
+    fn new(heads: &Heads) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "head_dim is at most 512")]
+        let scale = (heads.dim as f32).sqrt().recip();
+        Self {
+            turned: Vec::new(),
+            softmax: Softmax::new(heads.precision, scale),
+            scores: Vec::new(),
+            mixed: Vec::new(),
+        }
+    }
 }
 
 /// softmax(q kᵀ / √dim) v for every text and head, every position seeing
@@ -76,30 +111,52 @@ pub(crate) fn attend(
     out: &mut Vec<f32>,
 ) {
     out.resize(projections.rows.len() * heads.q_width(), 0.0);
-    let packed: Vec<Vec<KeysValues>> = spans
+    let packed: Vec<KeysValues> = spans
         .par_iter()
         .map(|span| pack(heads, projections, span))
         .collect();
     let tasks = tasks(heads, spans, out);
-    tasks
-        .into_par_iter()
-        .for_each_init(Room::default, |room, task| {
-            attend_task(heads, projections, &packed[task.text], room, task);
-        });
+    tasks.into_par_iter().for_each_init(
+        || Room::new(heads),
+        |room, task| attend_task(heads, projections, &packed[task.text], room, task),
+    );
 }
 
-fn pack(heads: &Heads, projections: &Projections<'_>, span: &Range<usize>) -> Vec<KeysValues> {
-    let pack = |head| KeysValues {
-        keys: Matrix::pack_rows(
-            heads.precision,
-            &projections.head(1, head, heads.dim).rows(span.clone()),
-        ),
-        values: Matrix::pack_columns(
-            heads.precision,
-            &projections.head(2, head, heads.dim).rows(span.clone()),
-        ),
+fn pack(heads: &Heads, projections: &Projections<'_>, span: &Range<usize>) -> KeysValues {
+    let part = |part| projections.part(part, heads.kv_width()).rows(span.clone());
+    let (keys, values) = (part(1), part(2));
+    let pack_block = |block: usize| {
+        let start = block * POSITIONS;
+        let keys = keys.rows(start..keys.len().min(start + POSITIONS));
+        let mut room = Vec::new();
+        let keys = projections.turned(keys, start, &mut room);
+        let heads_of = (0..heads.n_kv).map(|head| keys.columns(heads.columns(head)));
+        heads_of
+            .map(|keys| Input::pack_here(heads.precision, &keys))
+            .collect()
     };
-    (0..heads.n_kv).into_par_iter().map(pack).collect()
+    let pack_values = |head| pack_columns(heads.precision, &values.columns(heads.columns(head)));
+    let n_blocks = keys.len().div_ceil(POSITIONS);
+    KeysValues {
+        keys: (0..n_blocks).into_par_iter().map(pack_block).collect(),
+        values: (0..heads.n_kv).into_par_iter().map(pack_values).collect(),
+    }
+}
+
+/// Makes columns ready to be multiplied with.
+fn pack_columns(precision: Precision, rows: &Rows<'_>) -> Input {
+    // Of columns a power of two apart, a cache holds few.
+    let stride = rows.len().next_multiple_of(16) + 16;
+    let mut columns = vec![0.0; rows.width() * stride];
+    for (idx, row) in rows.iter().enumerate() {
+        for (column, value) in columns.chunks_exact_mut(stride).zip(row) {
+            column[idx] = *value;
+        }
+    }
+    Input::pack_here(
+        precision,
+        &Rows::of(&columns, stride).columns(0..rows.len()),
+    )
 }
 
 /// Deals the rows of `out`, which the spans cover, to tasks.
@@ -113,6 +170,8 @@ fn tasks<'a>(heads: &Heads, spans: &[Range<usize>], mut out: &'a mut [f32]) -> V
             tasks.push(Task {
                 text,
                 positions,
+                first: start - span.start,
+                n_positions: span.len(),
                 out: rows,
             });
         }
@@ -123,37 +182,43 @@ fn tasks<'a>(heads: &Heads, spans: &[Range<usize>], mut out: &'a mut [f32]) -> V
 fn attend_task(
     heads: &Heads,
     projections: &Projections<'_>,
-    packed: &[KeysValues],
+    packed: &KeysValues,
     room: &mut Room,
     task: Task<'_>,
 ) {
-    #[expect(clippy::cast_precision_loss, reason = "head_dim is at most 512")]
-    let scale = (heads.dim as f32).sqrt().recip();
+    let queries = projections.part(0, heads.q_width()).rows(task.positions);
+    let queries = projections.turned(queries, task.first, &mut room.turned);
     for head in 0..heads.n_kv * heads.per_kv {
-        let KeysValues { keys, values } = &packed[head / heads.per_kv];
-        let queries = projections
-            .head(0, head, heads.dim)
-            .rows(task.positions.clone());
-        let n_rows = queries.len();
-        let input = keys.input_here(n_rows, &queries, &mut room.totals);
-        keys.product_here(&input, &mut room.scores);
-        let softmax = Softmax::new(
-            &mut room.scores,
-            n_rows,
-            values.inputs(),
-            heads.precision,
-            scale,
-        );
-        let input = values.input_here(n_rows, &softmax, &mut room.totals);
-        values.product_here(&input, &mut room.mixed);
-        for (row, out) in task.out.chunks_exact_mut(heads.q_width()).enumerate() {
-            let out = &mut out[head * heads.dim..(head + 1) * heads.dim];
-            let share = room.totals[row].recip();
-            for (group, out) in out.chunks_mut(GROUP).enumerate() {
-                for (out, mixed) in out.iter_mut().zip(&room.mixed[group * n_rows + row]) {
-                    *out = mixed * share;
-                }
-            }
+        let queries = queries.columns(heads.columns(head));
+        let queries = Matrix::pack_here(heads.precision, &queries);
+        room.softmax.begin(task.n_positions);
+        for keys in &packed.keys {
+            queries.product_here(&keys[head / heads.per_kv], &mut room.scores);
+            room.softmax.add(&room.scores);
+        }
+        let (weights, totals) = room.softmax.finish();
+        weights.product_here(&packed.values[head / heads.per_kv], &mut room.mixed);
+        write(&room.mixed, &totals, heads, head, task.out);
+    }
+}
+
+/// Writes the sums of a head, channels × queries, each divided by the total of its query's weights.
+fn write(mixed: &[Lanes], totals: &Lanes, heads: &Heads, head: usize, out: &mut [f32]) {
+    let rows = out.chunks_exact_mut(heads.q_width());
+    let (channels, rest) = mixed.as_chunks::<4>();
+    for (row, (out, total)) in rows.zip(totals).enumerate() {
+        let share = total.recip();
+        let (out, out_rest) = out[heads.columns(head)].as_chunks_mut::<4>();
+        for (out, [a, b, c, d]) in out.iter_mut().zip(channels) {
+            *out = [
+                a[row] * share,
+                b[row] * share,
+                c[row] * share,
+                d[row] * share,
+            ];
+        }
+        for (out, channel) in out_rest.iter_mut().zip(rest) {
+            *out = channel[row] * share;
         }
     }
 }
@@ -213,6 +278,7 @@ mod tests {
         let projections = Projections {
             rows: Rows::of(&joined, stride),
             starts: [0, qw + 1, qw + kw + 2],
+            rope: None,
         };
         let mut ours = Vec::new();
         attend(heads, &projections, spans, &mut ours);

@@ -224,10 +224,10 @@ impl Attention {
             self.qkv_proj.product(&input, &mut room.wide);
         });
         timings.time(Part::Attention, || {
-            self.rotate(&mut room.wide, pack, rope);
             let projections = Projections {
                 rows: Rows::of(&room.wide, width),
                 starts: self.starts,
+                rope: Some(rope),
             };
             attend(&self.heads, &projections, pack.spans(), &mut room.mixed);
         });
@@ -237,22 +237,6 @@ impl Attention {
                 .input(&Rows::of(&room.mixed, self.heads.q_width()));
             self.o_proj.product(&input, &mut room.out);
         });
-    }
-
-    /// Turns queries and keys by their positions.
-    fn rotate(&self, rows: &mut [f32], pack: &Pack, rope: &RopeTable) {
-        let width = self.qkv_proj.width();
-        let [q, k, _] = self.starts;
-        let (q, k) = (q..q + self.heads.q_width(), k..k + self.heads.kv_width());
-        let mut rest = rows;
-        for span in pack.spans() {
-            let text = rest.split_off_mut(..span.len() * width).unwrap_or_default();
-            let rows = text.par_chunks_exact_mut(width).enumerate();
-            rows.for_each(|(position, row)| {
-                rope.rotate(&mut row[q.clone()], position);
-                rope.rotate(&mut row[k.clone()], position);
-            });
-        }
     }
 }
 

@@ -119,7 +119,6 @@ mod query_table;
 mod rope;
 mod saturation;
 mod shard;
-mod softmax;
 mod template;
 mod text;
 mod timings;

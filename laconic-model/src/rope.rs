@@ -4,6 +4,7 @@
 use std::f64::consts::TAU;
 
 use crate::config::{Config, Llama3Scaling};
+use crate::matmul::{Cpu, Rows, Work};
 
 /// Cosines and sines for positions 0 to n − 1, each n × head_dim / 2.
 pub(crate) struct RopeTable {
@@ -41,19 +42,70 @@ impl RopeTable {
         (&self.cos, &self.sin)
     }
 
-    /// Rotates the heads of one token, each `head_dim` wide, in place.
+    /// Rotates the heads of tokens that stand at `first` and behind it; tokens × channels.
     ///
     /// Pairs are (i, i + head_dim / 2), the layout of Hugging Face
     /// checkpoints.
-    pub(crate) fn rotate(&self, heads: &mut [f32], position: usize) {
-        let row = position * self.half..(position + 1) * self.half;
-        let (cos, sin) = (&self.cos[row.clone()], &self.sin[row]);
-        for head in heads.chunks_exact_mut(2 * self.half) {
-            let (left, right) = head.split_at_mut(self.half);
-            for i in 0..left.len() {
-                let (x, y) = (left[i], right[i]);
-                left[i] = x * cos[i] - y * sin[i];
-                right[i] = y * cos[i] + x * sin[i];
+    pub(crate) fn rotate<'a>(
+        &self,
+        rows: &Rows<'_>,
+        first: usize,
+        out: &'a mut Vec<f32>,
+    ) -> Rows<'a> {
+        // Heads of one token after the other are read from it next: a cache holds few of what lies
+        // a power of two apart.
+        let stride = rows.width() + 16;
+        out.resize(rows.len() * stride, 0.0);
+        Cpu::this().vectorized(Rotate {
+            half: self.half,
+            cos: &self.cos[first * self.half..],
+            sin: &self.sin[first * self.half..],
+            rows: *rows,
+            stride,
+            out,
+        });
+        Rows::of(out, stride).columns(0..rows.width())
+    }
+}
+
+struct Rotate<'a> {
+    half: usize,
+    cos: &'a [f32],
+    sin: &'a [f32],
+    rows: Rows<'a>,
+    stride: usize,
+    out: &'a mut [f32],
+}
+
+impl Work for Rotate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        // A constant length, that of most models, is worth a branch.
+        match self.half {
+            32 => self.turn(32),
+            half => self.turn(half),
+        }
+    }
+}
+
+impl Rotate<'_> {
+    #[inline(always)]
+    fn turn(self, half: usize) {
+        let turns = self.cos.chunks_exact(half).zip(self.sin.chunks_exact(half));
+        let rows = self.rows.iter().zip(self.out.chunks_exact_mut(self.stride));
+        for ((row, out), (cos, sin)) in rows.zip(turns) {
+            let heads = row.chunks_exact(2 * half);
+            for (head, out) in heads.zip(out.chunks_exact_mut(2 * half)) {
+                let (x, y) = head.split_at(half);
+                let (left, right) = out.split_at_mut(half);
+                let (x, y) = (&x[..half], &y[..half]);
+                let (left, right) = (&mut left[..half], &mut right[..half]);
+                for i in 0..half {
+                    left[i] = x[i] * cos[i] - y[i] * sin[i];
+                    right[i] = y[i] * cos[i] + x[i] * sin[i];
+                }
             }
         }
     }
@@ -168,10 +220,16 @@ mod tests {
             cos: vec![1.0, 1.0, 0.0, -1.0],
             sin: vec![0.0, 0.0, 1.0, 0.0],
         };
-        let mut heads = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
-        table.rotate(&mut heads, 0);
-        assert_eq!(heads, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
-        table.rotate(&mut heads, 1);
-        assert_eq!(heads, [-3.0, -2.0, 1.0, -4.0, -7.0, -6.0, 5.0, -8.0]);
+        let heads = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+        let rows = heads.repeat(2);
+        let mut room = Vec::new();
+        let turned = |first, room: &mut Vec<f32>| {
+            let rows = Rows::of(&rows[..8 * (2 - first)], 8);
+            let turned = table.rotate(&rows, first, room);
+            turned.iter().map(<[f32]>::to_vec).collect::<Vec<_>>()
+        };
+        let at_one = vec![-3.0, -2.0, 1.0, -4.0, -7.0, -6.0, 5.0, -8.0];
+        assert_eq!(turned(0, &mut room), [heads.to_vec(), at_one.clone()]);
+        assert_eq!(turned(1, &mut room), [at_one]);
     }
 }

@@ -197,6 +197,7 @@ impl Layer {
             let projections = Projections {
                 rows: Rows::of(&room.wide, self.qkv.width()),
                 starts: self.starts,
+                rope: None,
             };
             attend(&self.heads, &projections, pack.spans(), &mut room.mixed);
         });

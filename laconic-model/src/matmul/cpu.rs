@@ -55,6 +55,11 @@ impl Cpu {
         self.0
     }
 
+    /// Whether a product and a sum are one instruction, and one rounding.
+    pub(super) fn has_fma(self) -> bool {
+        self.0 > Level::Scalar || cfg!(target_arch = "aarch64")
+    }
+
     pub(crate) fn name(self) -> &'static str {
         let mine = LEVELS.into_iter().find(|(level, _)| *level == self.0);
         mine.map_or("unknown", |(_, name)| name)

@@ -27,26 +27,20 @@ impl FloatPanels {
     }
 
     /// As [`pack`](Self::pack), on this thread.
-    pub(super) fn push(&mut self, rows: &Rows<'_>) {
-        for start in (0..rows.len()).step_by(GROUP) {
-            let group = rows.rows(start..rows.len().min(start + GROUP));
-            let first = self.lines.len();
-            let n_lines = first + rows.width();
-            self.lines.resize(n_lines, FloatLine([0.0; GROUP]));
-            pack_group(&group, &mut self.lines[first..]);
+    pub(super) fn pack_here(rows: &Rows<'_>) -> Self {
+        let n_groups = rows.len().div_ceil(GROUP);
+        let mut lines = vec![FloatLine([0.0; GROUP]); n_groups * rows.width()];
+        for (group, lines) in lines.chunks_mut(rows.width()).enumerate() {
+            let start = group * GROUP;
+            pack_group(&rows.rows(start..rows.len().min(start + GROUP)), lines);
         }
+        Self { lines }
     }
 
-    /// Appends inputs × outputs weights.
-    pub(super) fn push_transposed(&mut self, rows: &Rows<'_>) {
-        for start in (0..rows.width()).step_by(GROUP) {
-            let columns = start..rows.width().min(start + GROUP);
-            for row in rows.columns(columns.clone()).iter() {
-                let mut line = FloatLine([0.0; GROUP]);
-                line.0[..columns.len()].copy_from_slice(row);
-                self.lines.push(line);
-            }
-        }
+    /// One group of so many inputs, for its lines to be written.
+    pub(super) fn one_group(&mut self, inputs: usize) -> &mut [FloatLine] {
+        self.lines.resize(inputs, FloatLine([0.0; GROUP]));
+        &mut self.lines
     }
 
     pub(super) fn n_bytes(&self) -> usize {
@@ -88,6 +82,9 @@ fn pack_group(rows: &Rows<'_>, lines: &mut [FloatLine]) {
 
 /// Lays a tile's rows side by side: inputs × rows.
 pub(super) fn interleave(rows: &Rows<'_>, out: &mut [f32]) {
+    if rows.width() == 0 {
+        return;
+    }
     match rows.len() {
         // The most frequent heights; a constant one takes a third of the time.
         12 => interleave_rows::<12>(rows, out),

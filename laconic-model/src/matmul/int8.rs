@@ -97,39 +97,30 @@ impl Int8Panels {
     }
 
     /// As [`pack`](Self::pack), on this thread.
-    pub(super) fn push(&mut self, rows: &Rows<'_>) {
-        for start in (0..rows.len()).step_by(GROUP) {
-            let group = rows.rows(start..rows.len().min(start + GROUP));
-            let (lines, scales) = self.grow(rows.width());
+    pub(super) fn pack_here(rows: &Rows<'_>) -> Self {
+        let (steps, blocks) = (n_steps(rows.width()), n_blocks(rows.width()));
+        let n_groups = rows.len().div_ceil(GROUP);
+        let mut lines = vec![ByteLine([128; GROUP * STEP]); n_groups * steps];
+        let mut scales = vec![FloatLine([0.0; GROUP]); n_groups * blocks];
+        let groups = lines.chunks_mut(steps).zip(scales.chunks_mut(blocks));
+        for (group, (lines, scales)) in groups.enumerate() {
+            let start = group * GROUP;
             Cpu::this().vectorized(PackGroup {
-                group,
+                group: rows.rows(start..rows.len().min(start + GROUP)),
                 lines,
                 scales,
             });
         }
+        Self { lines, scales }
     }
 
-    /// Appends inputs × outputs weights.
-    pub(super) fn push_transposed(&mut self, rows: &Rows<'_>) {
-        for start in (0..rows.width()).step_by(GROUP) {
-            let columns = rows.columns(start..rows.width().min(start + GROUP));
-            let (lines, scales) = self.grow(rows.len());
-            Cpu::this().vectorized(PackColumns {
-                columns,
-                lines,
-                scales,
-            });
-        }
-    }
-
-    /// Room for one more group.
-    fn grow(&mut self, inputs: usize) -> (&mut [ByteLine], &mut [FloatLine]) {
-        let (n_lines, n_scales) = (self.lines.len(), self.scales.len());
+    /// One group of so many inputs, for its lines and the scales of their blocks to be written.
+    pub(super) fn one_group(&mut self, inputs: usize) -> (&mut [ByteLine], &mut [FloatLine]) {
         self.lines
-            .resize(n_lines + n_steps(inputs), ByteLine([128; GROUP * STEP]));
+            .resize(n_steps(inputs), ByteLine([128; GROUP * STEP]));
         self.scales
-            .resize(n_scales + n_blocks(inputs), FloatLine([0.0; GROUP]));
-        (&mut self.lines[n_lines..], &mut self.scales[n_scales..])
+            .resize(n_blocks(inputs), FloatLine([0.0; GROUP]));
+        (&mut self.lines, &mut self.scales)
     }
 
     pub(super) fn group_bytes(inputs: usize) -> usize {
@@ -191,37 +182,6 @@ impl Work for PackGroup<'_> {
             let blocks = row.chunks(BLOCK).zip(self.lines.chunks_mut(STEPS));
             for ((values, lines), scales) in blocks.zip(self.scales.iter_mut()) {
                 pack_block(values, lane, lines, scales);
-            }
-        }
-    }
-}
-
-/// As [`PackGroup`], one column an output.
-struct PackColumns<'a> {
-    columns: Rows<'a>,
-    lines: &'a mut [ByteLine],
-    scales: &'a mut [FloatLine],
-}
-
-impl Work for PackColumns<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let blocks = self.lines.chunks_mut(STEPS).zip(self.scales).enumerate();
-        for (block, (lines, scales)) in blocks {
-            let start = block * BLOCK;
-            let rows = self
-                .columns
-                .rows(start..self.columns.len().min(start + BLOCK));
-            let mut lanes = [[0.0; BLOCK]; GROUP];
-            for (idx, row) in rows.iter().enumerate() {
-                for (lane, value) in lanes.iter_mut().zip(row) {
-                    lane[idx] = *value;
-                }
-            }
-            for (lane, values) in lanes[..rows.width()].iter().enumerate() {
-                pack_block(&values[..rows.len()], lane, lines, scales);
             }
         }
     }
@@ -332,9 +292,9 @@ impl Int8TileMut<'_> {
         }
     }
 
-    /// Takes a block of a row, of `height` rows; the sum of what was stored.
+    /// Takes a block of a row, of `height` rows.
     #[inline(always)]
-    pub(super) fn put(&mut self, height: usize, row: usize, block: usize, values: &[f32]) -> f32 {
+    fn put(&mut self, height: usize, row: usize, block: usize, values: &[f32]) {
         let quantized = Block::of(values);
         self.scales[block * height + row] = quantized.scale;
         self.offsets[block * height + row] = -128 * quantized.sum;
@@ -353,15 +313,7 @@ impl Int8TileMut<'_> {
                 }
             }
         }
-        quantized.scale * exact(quantized.sum)
     }
-}
-
-/// Exact: 128 bytes of at most 127 stay below 2²⁴.
-#[inline(always)]
-#[expect(clippy::cast_precision_loss, reason = "see above")]
-fn exact(sum: i32) -> f32 {
-    sum as f32
 }
 
 /// Up to 128 numbers as bytes, zeros behind them.
@@ -376,6 +328,16 @@ impl Block {
     /// A value that is not finite makes the scale NaN, and with it every sum it goes into.
     #[inline(always)]
     fn of(values: &[f32]) -> Self {
+        // Constant lengths, that of a head and a whole block, are worth branches.
+        match values.len() {
+            64 => Self::of_any(&values[..64]),
+            BLOCK => Self::of_any(&values[..BLOCK]),
+            _ => Self::of_any(values),
+        }
+    }
+
+    #[inline(always)]
+    fn of_any(values: &[f32]) -> Self {
         // Adding 1.5 · 2²³ rounds to the nearest integer and leaves it in the low bits.
         const ROUND: f32 = 12_582_912.0;
         // Below, 127 / max would overflow.

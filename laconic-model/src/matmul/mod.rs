@@ -37,6 +37,7 @@ mod kernels;
 mod kernels;
 mod rows;
 mod scalar;
+mod softmax;
 
 use std::ops::Range;
 
@@ -48,10 +49,11 @@ use bf16::{Bf16Input, Bf16Panels};
 use blockwise::{BlockInput, BlockPanels};
 pub(crate) use cpu::{Cpu, Work};
 use float::{FloatPanels, interleave};
-pub(crate) use here::{CHUNK, Precision, Source};
+pub(crate) use here::Precision;
 use int8::{Int8Input, Int8Panels, Quantize};
 use rows::Output;
 pub(crate) use rows::{Rows, Tiles};
+pub(crate) use softmax::{POSITIONS, Softmax};
 
 /// Outputs that are computed together.
 pub(crate) const GROUP: usize = 32;

@@ -45,11 +45,6 @@ impl<'a> Rows<'a> {
         self.columns.1
     }
 
-    pub(crate) fn row(&self, idx: usize) -> &'a [f32] {
-        let start = idx * self.stride + self.columns.0;
-        &self.values[start..start + self.columns.1]
-    }
-
     pub(crate) fn iter(&self) -> impl Iterator<Item = &'a [f32]> {
         let (start, width) = self.columns;
         let rows = self.values.chunks_exact(self.stride);
@@ -62,13 +57,19 @@ impl<'a> Rows<'a> {
 pub(crate) struct Tiles {
     n_rows: usize,
     n_tiles: usize,
+    height: usize,
+    /// The first so many are taller by one.
+    n_taller: usize,
 }
 
 impl Tiles {
     pub(super) fn new(n_rows: usize, max_height: usize) -> Self {
+        let n_tiles = n_rows.div_ceil(max_height);
         Self {
             n_rows,
-            n_tiles: n_rows.div_ceil(max_height),
+            n_tiles,
+            height: n_rows / n_tiles.max(1),
+            n_taller: n_rows % n_tiles.max(1),
         }
     }
 
@@ -95,7 +96,7 @@ impl Tiles {
     }
 
     fn start(&self, idx: usize) -> usize {
-        idx * self.n_rows / self.n_tiles.max(1)
+        idx * self.height + idx.min(self.n_taller)
     }
 }
 
