@@ -1,0 +1,69 @@
+//! Products of bfloat16 in NEON, by widening: a sum has the bits of the scalar twin, as products of
+//! 8 by 8 bits are exact. (`bfdot` has a rounding of its own.)
+#![allow(unsafe_code, reason = "vector instructions; see the SAFETY notes")]
+
+use std::arch::aarch64::*;
+
+use super::Lanes;
+use super::bf16::{PairLine, scalar};
+use super::cpu::{Cpu, Level};
+use super::kernels::{
+    LANES, VECTORS, by_height, each_lane, load_lanes, load_some, places, store_lanes,
+};
+
+/// Pairs of inputs that are multiplied with all outputs in turn: 8 KiB of weights.
+const RUN: usize = 64;
+
+/// `out += x w` for one tile.
+pub(super) fn product(cpu: Cpu, x: &[u32], w: &[PairLine], out: &mut [Lanes]) {
+    match cpu.level() {
+        Level::Scalar => scalar(cpu, x, w, out),
+        Level::Neon | Level::NeonDotprod | Level::NeonI8mm => {
+            by_height!(widening(x, w, out) at out.len())
+        }
+    }
+}
+
+/// The first numbers of words.
+#[inline]
+#[target_feature(enable = "neon")]
+fn first(words: uint32x4_t) -> float32x4_t {
+    vreinterpretq_f32_u32(vshlq_n_u32::<16>(words))
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn second(words: uint32x4_t) -> float32x4_t {
+    vreinterpretq_f32_u32(vandq_u32(words, vdupq_n_u32(0xffff_0000)))
+}
+
+#[target_feature(enable = "neon")]
+fn widening<const R: usize, const V: usize>(x: &[u32], w: &[PairLine], out: &mut [Lanes]) {
+    let (out, _) = out.as_chunks_mut::<R>();
+    let runs = x.as_chunks::<R>().0.chunks(RUN).zip(w.chunks(RUN));
+    for (x, w) in runs {
+        for pass in 0..VECTORS / V {
+            let at = places::<V>(pass);
+            let mut sums = [[vdupq_n_f32(0.0); V]; R];
+            for (sums, lanes) in sums.iter_mut().zip(&out[0]) {
+                *sums = load_lanes(lanes, at);
+            }
+            for (x, w) in x.iter().zip(w) {
+                let mut numbers = [[vdupq_n_f32(0.0); V]; 2];
+                for (idx, at) in at.into_iter().enumerate() {
+                    let words = load_some(&w.0.as_chunks::<LANES>().0[at]);
+                    (numbers[0][idx], numbers[1][idx]) = (first(words), second(words));
+                }
+                for (sums, x) in sums.chunks_mut(LANES).zip(x.chunks(LANES)) {
+                    let x = load_some(x);
+                    let (x0, x1) = (first(x), second(x));
+                    each_lane!(vfmaq_laneq_f32, sums, numbers[1], x1);
+                    each_lane!(vfmaq_laneq_f32, sums, numbers[0], x0);
+                }
+            }
+            for (out, sums) in out[0].iter_mut().zip(sums) {
+                store_lanes(sums, at, out);
+            }
+        }
+    }
+}
