@@ -6,7 +6,10 @@
 /// next one's: with 16 rows that took twice as long.
 #[cfg_attr(
     not(target_arch = "x86_64"),
-    allow(dead_code, reason = "the kernels for x86 fetch; others were never timed")
+    allow(
+        dead_code,
+        reason = "the kernels for x86 fetch; others were never timed"
+    )
 )]
 #[derive(Clone, Copy, Default)]
 pub(super) struct Ahead {

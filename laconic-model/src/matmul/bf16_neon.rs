@@ -19,7 +19,10 @@ pub(super) fn product(cpu: Cpu, x: &[u32], w: &[PairLine], out: &mut [Lanes]) {
     match cpu.level() {
         Level::Scalar => scalar(cpu, x, w, out),
         Level::Neon | Level::NeonDotprod | Level::NeonI8mm => {
-            by_height!(widening(x, w, out) at out.len())
+            by_height!(
+                widening(x, w, out) at out.len(), of
+                (1 8) (2 4) (3 4) (4 4) (5 4) (6 2) (7 2) (8 2) (9 2) (10 2) (11 2) (12 2)
+            )
         }
     }
 }

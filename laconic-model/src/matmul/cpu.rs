@@ -135,9 +135,7 @@ fn is_available(level: Level) -> bool {
     match level {
         Level::Scalar => true,
         Level::Neon => is_aarch64_feature_detected!("neon"),
-        Level::NeonDotprod => {
-            is_available(Level::Neon) && is_aarch64_feature_detected!("dotprod")
-        }
+        Level::NeonDotprod => is_available(Level::Neon) && is_aarch64_feature_detected!("dotprod"),
         Level::NeonI8mm => is_available(Level::NeonDotprod) && is_aarch64_feature_detected!("i8mm"),
     }
 }

@@ -25,6 +25,9 @@ pub(super) const VECTORS: usize = GROUP / LANES;
 /// Inputs that are multiplied with all outputs in turn: 8 KiB of weights.
 const RUN: usize = 64;
 
+/// Rows of the tallest tile of bytes without `sdot`: 16 registers for sums, as products take more.
+pub(super) const NEON_HEIGHT: usize = 8;
+
 /// Calls a kernel that is compiled for each height of a tile, with vectors of outputs at a time.
 macro_rules! by_height {
     ($kernel:ident $args:tt at $height:expr) => {
@@ -67,7 +70,11 @@ impl Cpu {
 
     /// As [`max_height`](Self::max_height), of rows as bytes, and how these lie in it.
     pub(super) fn int8_tiles(self) -> (usize, Arrangement) {
-        (self.max_height(), Arrangement::SideBySide)
+        let max_height = match self.level() {
+            Level::Neon => NEON_HEIGHT,
+            _ => self.max_height(),
+        };
+        (max_height, Arrangement::SideBySide)
     }
 
     /// Runs `work`, compiled for NEON as all code is.
@@ -96,7 +103,12 @@ pub(super) fn int8(
 ) {
     match cpu.level() {
         Level::Scalar => scalar::int8(x, w, scales, out),
-        Level::Neon => by_height!(int8_neon(x, w, scales, out) at out.len()),
+        Level::Neon => {
+            by_height!(
+                int8_neon(x, w, scales, out) at out.len(), of
+                (1 8) (2 4) (3 4) (4 4) (5 2) (6 2) (7 2) (8 2)
+            )
+        }
         Level::NeonDotprod => by_height!(int8_dotprod(x, w, scales, out) at out.len()),
         Level::NeonI8mm => int8_i8mm(x, w, scales, out),
     }

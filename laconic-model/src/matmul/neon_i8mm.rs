@@ -9,12 +9,7 @@ use super::kernels::{VECTORS, add_scaled, load_lanes, load_some, places};
 use super::{FloatLine, GROUP, Lanes};
 
 /// `out = x w` for one tile. Only for a processor with these instructions.
-pub(super) fn int8_i8mm(
-    x: &Int8Tile<'_>,
-    w: &[ByteLine],
-    scales: &[FloatLine],
-    out: &mut [Lanes],
-) {
+pub(super) fn int8_i8mm(x: &Int8Tile<'_>, w: &[ByteLine], scales: &[FloatLine], out: &mut [Lanes]) {
     /// Rows, pairs of them, vectors of outputs at a time.
     macro_rules! by_height {
         ($(($n:literal $p:literal $v:literal))*) => {
@@ -26,7 +21,7 @@ pub(super) fn int8_i8mm(
         };
     }
     by_height!(
-        (1 1 8) (2 1 8) (3 2 4) (4 2 4) (5 3 4) (6 3 4)
+        (1 1 4) (2 1 4) (3 2 4) (4 2 4) (5 3 2) (6 3 2)
         (7 4 2) (8 4 2) (9 5 2) (10 5 2) (11 6 2) (12 6 2)
     );
 }
@@ -51,19 +46,15 @@ fn add_square(mut sums: Square, w: uint32x4_t, x: int32x4_t) -> Square {
     sums
 }
 
-/// A step of four inputs of some outputs, then the next step: eight inputs an output.
+/// A step of four inputs and the next step, of two outputs and of two more.
 #[inline]
 #[target_feature(enable = "neon")]
-fn load_two<const V: usize>(lines: [&ByteLine; 2], at: [usize; V]) -> [[uint32x4_t; 2]; V] {
-    let mut loaded = [[vdupq_n_u32(0); 2]; V];
-    for (loaded, at) in loaded.iter_mut().zip(at) {
-        let [a, b] = lines.map(|line| line.0.as_chunks::<16>().0[at].as_ptr());
-        // SAFETY: a vector is 16 bytes.
-        let (a, b) = unsafe { (vld1q_u8(a), vld1q_u8(b)) };
-        let (a, b) = (vreinterpretq_u32_u8(a), vreinterpretq_u32_u8(b));
-        *loaded = [vzip1q_u32(a, b), vzip2q_u32(a, b)];
-    }
-    loaded
+fn load_two(lines: [&ByteLine; 2], at: usize) -> [uint32x4_t; 2] {
+    let [a, b] = lines.map(|line| line.0.as_chunks::<16>().0[at].as_ptr());
+    // SAFETY: a vector is 16 bytes.
+    let (a, b) = unsafe { (vld1q_u8(a), vld1q_u8(b)) };
+    let (a, b) = (vreinterpretq_u32_u8(a), vreinterpretq_u32_u8(b));
+    [vzip1q_u32(a, b), vzip2q_u32(a, b)]
 }
 
 /// The words of rows, two steps of a row one behind the other, zeros where there is none.
@@ -106,10 +97,14 @@ fn int8_pairs<const R: usize, const P: usize, const V: usize>(
                 *squares = [[vreinterpretq_s32_s64(vdupq_laneq_s64::<0>(offsets)); 2]; V];
             }
             for (w, x) in w.chunks(2).zip(&pairs) {
-                let w = load_two([&w[0], w.get(1).unwrap_or(&w[0])], at);
+                let lines = [&w[0], w.get(1).unwrap_or(&w[0])];
+                let mut loaded = [[vdupq_n_u32(0); 2]; V];
+                for (loaded, at) in loaded.iter_mut().zip(at) {
+                    *loaded = load_two(lines, at);
+                }
                 for (squares, x) in squares.iter_mut().zip(x) {
                     let x = vreinterpretq_s32_u32(load_some(x));
-                    for (squares, w) in squares.iter_mut().zip(w) {
+                    for (squares, w) in squares.iter_mut().zip(loaded) {
                         for (square, w) in squares.iter_mut().zip(w) {
                             *square = add_square(*square, w, x);
                         }
