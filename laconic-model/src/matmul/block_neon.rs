@@ -8,12 +8,12 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 use std::ops::Range;
 
+use super::block_i8mm::{k_i8mm, q8_0_i8mm};
 use super::block_scalar;
 use super::blockwise::{BlockTile, HIGH_1, HIGH_2, Layout, Line, STEPS, SUBS};
 use super::cpu::{Cpu, Level};
-use super::kernels::{
-    LANES, NEON_HEIGHT, VECTORS, add_dotprod, add_neon, add_scaled, load_lanes, places, store_lanes,
-};
+use super::int8_neon::{add_dotprod, add_neon};
+use super::kernels::{LANES, NEON_HEIGHT, VECTORS, add_scaled, load_lanes, places, store_lanes};
 use super::{GROUP, Lanes};
 use crate::blocks::BlockFormat;
 
@@ -58,9 +58,13 @@ pub(super) fn product(
             q8_0_neon k_neon (x, lines, out), format, out.len(), of
             (1 4) (2 4) (3 4) (4 4) (5 2) (6 2) (7 2) (8 2)
         ),
-        Level::NeonDotprod | Level::NeonI8mm => by_shape!(
+        Level::NeonDotprod => by_shape!(
             q8_0_dotprod k_dotprod (x, lines, out), format, out.len(), of
             (1 4) (2 4) (3 4) (4 4) (5 4) (6 2) (7 2) (8 2) (9 2) (10 2) (11 2) (12 2)
+        ),
+        Level::NeonI8mm => by_shape!(
+            q8_0_i8mm k_i8mm (x, lines, out), format, out.len(), of
+            (1 4) (2 4) (3 4) (4 4) (5 2) (6 2) (7 2) (8 2) (9 2) (10 2) (11 2) (12 2)
         ),
     }
 }
@@ -68,7 +72,7 @@ pub(super) fn product(
 /// The `idx`th 16 bytes of a line.
 #[inline]
 #[target_feature(enable = "neon")]
-fn load(line: &Line, idx: usize) -> uint8x16_t {
+pub(super) fn load(line: &Line, idx: usize) -> uint8x16_t {
     let (quarters, _) = line.0.as_chunks::<16>();
     // SAFETY: 16 bytes.
     unsafe { vld1q_u8(quarters[idx].as_ptr()) }
@@ -77,7 +81,7 @@ fn load(line: &Line, idx: usize) -> uint8x16_t {
 /// 32 numbers of 16 bits. The intrinsic that widens them is not stable in Rust.
 #[inline]
 #[target_feature(enable = "neon")]
-fn widened(line: &Line) -> Lanes {
+pub(super) fn widened(line: &Line) -> Lanes {
     let mut numbers = [0.0; GROUP];
     for (out, halves) in
         (numbers.as_chunks_mut::<LANES>().0.iter_mut()).zip(line.0.as_chunks::<8>().0)
@@ -100,7 +104,7 @@ fn widened(line: &Line) -> Lanes {
 
 /// Half a line: 32 factors of 8 bits, times the numbers.
 #[inline(always)]
-fn times<const SIGNED: bool>(d: &Lanes, line: &Line, idx: usize) -> Lanes {
+pub(super) fn times<const SIGNED: bool>(d: &Lanes, line: &Line, idx: usize) -> Lanes {
     let (halves, _) = line.0.as_chunks::<GROUP>();
     let mut products = *d;
     for (product, byte) in products.iter_mut().zip(halves[idx]) {
@@ -114,7 +118,7 @@ fn times<const SIGNED: bool>(d: &Lanes, line: &Line, idx: usize) -> Lanes {
 
 /// Places of vectors whose codes share bytes: those of low nibbles, then those of high ones.
 #[inline(always)]
-fn nibble_places<const V: usize>(pass: usize) -> [usize; V] {
+pub(super) fn nibble_places<const V: usize>(pass: usize) -> [usize; V] {
     let mut places = [0; V];
     for (idx, place) in places.iter_mut().enumerate() {
         *place = (pass * V / 2 + idx % (V / 2)) % 4 + VECTORS / 2 * (idx / (V / 2));
@@ -138,11 +142,11 @@ const fn shifts(places: [u32; STEPS]) -> [i8; STEPS] {
 /// The codes of a step, with `HIGH` bits above the nibbles.
 #[inline]
 #[target_feature(enable = "neon")]
-fn codes<const V: usize, const HIGH: usize>(
+pub(super) fn codes<const V: usize, const HIGH: usize>(
     lines: &[Line],
     step: usize,
     at: [usize; V],
-) -> [int8x16_t; V] {
+) -> [uint8x16_t; V] {
     let mut codes = [vdupq_n_u8(0); V];
     for idx in 0..V / 2 {
         let line = load(&lines[step], at[idx]);
@@ -158,29 +162,35 @@ fn codes<const V: usize, const HIGH: usize>(
             *codes = vorrq_u8(*codes, vandq_u8(vshlq_u8(bits, shift), mask));
         }
     }
-    let mut signed = [vdupq_n_s8(0); V];
-    for (signed, codes) in signed.iter_mut().zip(codes) {
-        *signed = vreinterpretq_s8_u8(codes);
-    }
-    signed
+    codes
 }
 
-/// Bytes of a step of `Q8_0`, of outputs at some places.
+/// Bytes of a step of `Q8_0`, as they lie there.
 #[inline]
 #[target_feature(enable = "neon")]
-fn bytes<const V: usize>(step: &[Line; 2], at: [usize; V]) -> [int8x16_t; V] {
-    let mut bytes = [vdupq_n_s8(0); V];
+pub(super) fn bytes<const V: usize>(step: &[Line; 2], at: [usize; V]) -> [uint8x16_t; V] {
+    let mut bytes = [vdupq_n_u8(0); V];
     for (bytes, at) in bytes.iter_mut().zip(at) {
-        let flipped = veorq_u8(load(&step[at / 4], at % 4), vdupq_n_u8(128));
-        *bytes = vreinterpretq_s8_u8(flipped);
+        *bytes = load(&step[at / 4], at % 4);
     }
     bytes
+}
+
+/// What `flip` turns into signed numbers.
+#[inline]
+#[target_feature(enable = "neon")]
+fn signed<const V: usize>(bytes: [uint8x16_t; V], flip: u8) -> [int8x16_t; V] {
+    let mut signed = [vdupq_n_s8(0); V];
+    for (signed, bytes) in signed.iter_mut().zip(bytes) {
+        *signed = vreinterpretq_s8_u8(veorq_u8(bytes, vdupq_n_u8(flip)));
+    }
+    signed
 }
 
 /// `out += mins × x`
 #[inline]
 #[target_feature(enable = "neon")]
-fn add_mins<const R: usize>(out: &mut [Lanes; R], mins: &Lanes, x: &[f32; R]) {
+pub(super) fn add_mins<const R: usize>(out: &mut [Lanes; R], mins: &Lanes, x: &[f32; R]) {
     for pass in 0..VECTORS / 4 {
         let at = places::<4>(pass);
         let mins = load_lanes(mins, at);
@@ -194,37 +204,12 @@ fn add_mins<const R: usize>(out: &mut [Lanes; R], mins: &Lanes, x: &[f32; R]) {
     }
 }
 
-/// The kernels, whichever instructions add the products of a step.
-macro_rules! block_kernels {
-    ($q8_0:ident, $k:ident, $part:ident, $features:literal, $add:ident) => {
-        #[target_feature(enable = $features)]
-        fn $q8_0<const R: usize, const V: usize>(
-            x: &BlockTile<'_>,
-            lines: &[Line],
-            out: &mut [Lanes],
-        ) {
-            let (out, _) = out.as_chunks_mut::<R>();
-            out[0] = [[0.0; GROUP]; R];
-            let chunk = Layout::of(BlockFormat::Q8_0).chunk;
-            let words = x.words.as_chunks::<R>().0.chunks_exact(STEPS);
-            let rows = words.zip(x.scales.as_chunks::<R>().0);
-            for (lines, (words, x_scales)) in lines.chunks_exact(chunk).zip(rows) {
-                let scales = widened(&lines[0]);
-                let (steps, _) = lines[1..].as_chunks::<2>();
-                for pass in 0..VECTORS / V {
-                    let at = places::<V>(pass);
-                    let mut dots = [[vdupq_n_s32(0); V]; R];
-                    for (step, words) in steps.iter().zip(words) {
-                        $add(&mut dots, bytes(step, at), words);
-                    }
-                    add_scaled(&mut out[0], &dots, load_lanes(&scales, at), x_scales, at);
-                }
-            }
-        }
-
+/// The kernel of superblocks, whichever multiplies the inputs that share a scale.
+macro_rules! k_kernel {
+    ($k:ident, $part:ident, $features:literal) => {
         /// Superblocks with `HIGH` bits above the nibbles.
         #[target_feature(enable = $features)]
-        fn $k<const R: usize, const V: usize, const HIGH: usize>(
+        pub(super) fn $k<const R: usize, const V: usize, const HIGH: usize>(
             x: &BlockTile<'_>,
             lines: &[Line],
             out: &mut [Lanes],
@@ -260,6 +245,39 @@ macro_rules! block_kernels {
                 }
             }
         }
+    };
+}
+pub(super) use k_kernel;
+
+/// The kernels, whichever instructions add the products of a step.
+macro_rules! block_kernels {
+    ($q8_0:ident, $k:ident, $part:ident, $features:literal, $add:ident) => {
+        #[target_feature(enable = $features)]
+        fn $q8_0<const R: usize, const V: usize>(
+            x: &BlockTile<'_>,
+            lines: &[Line],
+            out: &mut [Lanes],
+        ) {
+            let (out, _) = out.as_chunks_mut::<R>();
+            out[0] = [[0.0; GROUP]; R];
+            let chunk = Layout::of(BlockFormat::Q8_0).chunk;
+            let words = x.words.as_chunks::<R>().0.chunks_exact(STEPS);
+            let rows = words.zip(x.scales.as_chunks::<R>().0);
+            for (lines, (words, x_scales)) in lines.chunks_exact(chunk).zip(rows) {
+                let scales = widened(&lines[0]);
+                let (steps, _) = lines[1..].as_chunks::<2>();
+                for pass in 0..VECTORS / V {
+                    let at = places::<V>(pass);
+                    let mut dots = [[vdupq_n_s32(0); V]; R];
+                    for (step, words) in steps.iter().zip(words) {
+                        $add(&mut dots, signed(bytes(step, at), 128), words);
+                    }
+                    add_scaled(&mut out[0], &dots, load_lanes(&scales, at), x_scales, at);
+                }
+            }
+        }
+
+        k_kernel!($k, $part, $features);
 
         /// The inputs that share a scale: four steps of `Q6_K`, else eight.
         #[inline]
@@ -280,7 +298,8 @@ macro_rules! block_kernels {
                     *dots = [vdupq_n_s32(start); V];
                 }
                 for step in steps.clone() {
-                    $add(&mut dots, codes::<V, HIGH>(lines, step, at), &words[step]);
+                    let codes = codes::<V, HIGH>(lines, step, at);
+                    $add(&mut dots, signed(codes, 0), &words[step]);
                 }
                 add_scaled(out, &dots, load_lanes(scales, at), x_scales, at);
             }

@@ -19,6 +19,8 @@ mod bf16_neon;
 mod bf16_x86;
 #[cfg(target_arch = "x86_64")]
 mod block_avx2;
+#[cfg(target_arch = "aarch64")]
+mod block_i8mm;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[path = "block_portable.rs"]
 mod block_kernels;
@@ -34,6 +36,10 @@ mod cpu;
 mod float;
 mod here;
 mod int8;
+#[cfg(target_arch = "aarch64")]
+mod int8_i8mm;
+#[cfg(target_arch = "aarch64")]
+mod int8_neon;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[path = "portable.rs"]
 mod kernels;
@@ -43,8 +49,6 @@ mod kernels;
 #[cfg(target_arch = "x86_64")]
 #[path = "x86.rs"]
 mod kernels;
-#[cfg(target_arch = "aarch64")]
-mod neon_i8mm;
 mod rows;
 mod scalar;
 
