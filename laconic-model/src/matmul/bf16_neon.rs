@@ -70,3 +70,33 @@ fn widening<const R: usize, const V: usize>(x: &[u32], w: &[PairLine], out: &mut
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::bf16::{Bf16Input, Bf16Panels};
+    use super::super::{Rows, Tiles};
+    use super::*;
+
+    #[test]
+    fn widening_has_the_bits_of_the_scalar_twin() {
+        let number = |idx: u16| (f32::from(idx) * 0.37).sin();
+        let w: Vec<f32> = (500..500 + 32 * 131).map(number).collect();
+        let panels = Bf16Panels::pack(&w, 131);
+        for rows in 1..=12 {
+            let x: Vec<f32> = (0..12 * 131).map(number).collect();
+            let rows_of_x = Rows::of(&x[..rows * 131], 131);
+            let input = Bf16Input::new(Cpu::this(), &rows_of_x, Tiles::new(rows, rows));
+            let x = input.tile(&(0..rows), 0, 66, 131);
+            let mut expected = vec![[0.5; 32]; rows];
+            scalar(Cpu::this(), x, panels.group(0, 131), &mut expected);
+            for cpu in Cpu::available() {
+                if cpu.level() == Level::Scalar {
+                    continue;
+                }
+                let mut ours = vec![[0.5; 32]; rows];
+                product(cpu, x, panels.group(0, 131), &mut ours);
+                assert_eq!(ours, expected, "{cpu:?} {rows}");
+            }
+        }
+    }
+}

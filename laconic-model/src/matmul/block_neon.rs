@@ -26,19 +26,19 @@ pub(super) fn max_height(cpu: Cpu) -> usize {
     }
 }
 
-/// Calls a kernel that is compiled for each height of a tile, with vectors of outputs at a time,
-/// and for each number of high bits.
+/// Calls a kernel that is compiled for each height of a tile and each number of high bits, with
+/// vectors of outputs at a time, bytes' and nibbles'.
 macro_rules! by_shape {
-    ($q8_0:ident $k:ident $args:tt, $format:expr, $height:expr, of $(($n:literal $v:literal))*) => {
+    ($q8_0:ident $k:ident $args:tt, $format:expr, $height:expr, of $(($n:literal $v:literal $w:literal))*) => {
         match ($format, $height) {
             // SAFETY: a `Cpu` of this level exists only where its features were detected.
             $((BlockFormat::Q8_0, $n) => unsafe { $q8_0::<$n, $v> $args },)*
             // SAFETY: as above.
-            $((BlockFormat::Q4K, $n) => unsafe { $k::<$n, $v, 0> $args },)*
+            $((BlockFormat::Q4K, $n) => unsafe { $k::<$n, $w, 0> $args },)*
             // SAFETY: as above.
-            $((BlockFormat::Q5K, $n) => unsafe { $k::<$n, $v, 1> $args },)*
+            $((BlockFormat::Q5K, $n) => unsafe { $k::<$n, $w, 1> $args },)*
             // SAFETY: as above.
-            $((BlockFormat::Q6K, $n) => unsafe { $k::<$n, $v, 2> $args },)*
+            $((BlockFormat::Q6K, $n) => unsafe { $k::<$n, $w, 2> $args },)*
             (_, height) => unreachable!("a tile of {height} rows"),
         }
     };
@@ -56,15 +56,17 @@ pub(super) fn product(
         Level::Scalar => block_scalar::product(format, x, lines, out),
         Level::Neon => by_shape!(
             q8_0_neon k_neon (x, lines, out), format, out.len(), of
-            (1 4) (2 4) (3 4) (4 4) (5 2) (6 2) (7 2) (8 2)
+            (1 4 4) (2 4 4) (3 4 4) (4 4 2) (5 2 2) (6 2 2) (7 2 2) (8 2 2)
         ),
         Level::NeonDotprod => by_shape!(
             q8_0_dotprod k_dotprod (x, lines, out), format, out.len(), of
-            (1 4) (2 4) (3 4) (4 4) (5 4) (6 2) (7 2) (8 2) (9 2) (10 2) (11 2) (12 2)
+            (1 4 4) (2 4 4) (3 4 4) (4 4 4) (5 4 2) (6 4 2)
+            (7 2 2) (8 2 2) (9 2 2) (10 2 2) (11 2 2) (12 2 2)
         ),
         Level::NeonI8mm => by_shape!(
             q8_0_i8mm k_i8mm (x, lines, out), format, out.len(), of
-            (1 4) (2 4) (3 4) (4 4) (5 2) (6 2) (7 2) (8 2) (9 2) (10 2) (11 2) (12 2)
+            (1 4 4) (2 4 4) (3 4 2) (4 4 2) (5 2 2) (6 2 2)
+            (7 2 2) (8 2 2) (9 2 2) (10 2 2) (11 2 2) (12 2 2)
         ),
     }
 }
