@@ -135,7 +135,7 @@ const fn shifts(places: [u32; STEPS]) -> [i8; STEPS] {
     let mut shifts = [0; STEPS];
     let mut step = 0;
     while step < STEPS {
-        shifts[step] = 4 - places[step].cast_signed() as i8;
+        shifts[step] = 4 - places[step].to_le_bytes()[0].cast_signed();
         step += 1;
     }
     shifts
