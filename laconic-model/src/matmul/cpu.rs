@@ -134,7 +134,8 @@ fn is_available(level: Level) -> bool {
     use std::arch::is_aarch64_feature_detected;
     match level {
         Level::Scalar => true,
-        Level::Neon => is_aarch64_feature_detected!("neon"),
+        // The kernels take words apart into bytes, the first being the lowest.
+        Level::Neon => cfg!(target_endian = "little") && is_aarch64_feature_detected!("neon"),
         Level::NeonDotprod => is_available(Level::Neon) && is_aarch64_feature_detected!("dotprod"),
         Level::NeonI8mm => is_available(Level::NeonDotprod) && is_aarch64_feature_detected!("i8mm"),
     }
