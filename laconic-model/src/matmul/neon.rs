@@ -119,21 +119,32 @@ pub(super) fn int8(
     }
 }
 
-/// Up to four numbers of 32 bits, zeros behind them.
+/// A number of 32 bits.
+///
+/// # Safety
+/// Four bytes, any of which make a `u32`, at an address that is a multiple of four.
+pub(super) unsafe trait Word: Copy {}
+// SAFETY: as is said there.
+unsafe impl Word for f32 {}
+// SAFETY: as is said there.
+unsafe impl Word for i32 {}
+// SAFETY: as is said there.
+unsafe impl Word for u32 {}
+
+/// Up to four words, zeros behind them.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn load_some<T: Copy>(values: &[T]) -> uint32x4_t {
-    const { assert!(size_of::<T>() == 4 && align_of::<T>() == 4) };
-    let at = values.as_ptr().cast::<u32>();
+pub(super) fn load_some<T: Word>(words: &[T]) -> uint32x4_t {
+    let at = words.as_ptr().cast::<u32>();
     let zeros = vdupq_n_u32(0);
-    // SAFETY: as many numbers are read as there are, of a type without padding that any bits are a
-    // value of: callers have f32, i32 and u32.
+    let two_zeros = vget_low_u32(zeros);
+    // SAFETY: no more words are read than there are, and each is a `u32` as well.
     unsafe {
-        match values.len() {
+        match words.len() {
             0 => zeros,
             1 => vld1q_lane_u32::<0>(at, zeros),
-            2 => vcombine_u32(vld1_u32(at), vget_low_u32(zeros)),
-            3 => vld1q_lane_u32::<2>(at.add(2), vcombine_u32(vld1_u32(at), vget_low_u32(zeros))),
+            2 => vcombine_u32(vld1_u32(at), two_zeros),
+            3 => vld1q_lane_u32::<2>(at.add(2), vcombine_u32(vld1_u32(at), two_zeros)),
             _ => vld1q_u32(at),
         }
     }
