@@ -208,7 +208,7 @@ pub fn seconds_per_token(
     Ok(rates[rates.len() / 2])
 }
 
-/// The instructions that kernels use on this machine: `avx512`, `avx2` or `scalar`.
+/// The instructions that kernels use on this machine, as `LACONIC_CPU` names them: `avx512`, `neon`.
 pub fn instructions() -> &'static str {
     Cpu::this().name()
 }

@@ -65,8 +65,10 @@
 //! # Speed
 //!
 //! Products are computed by kernels of our own, chosen by what the processor
-//! has: AMX (bytes), AVX-512 with VNNI, AVX2 with or without VNNI, or plain loops.
-//! `LACONIC_CPU=avx512`, `avx-vnni`, `avx2` or `scalar` in the environment caps the choice. `laconic bench encode` measures.
+//! has: AMX (bytes), AVX-512 with VNNI, AVX2 with or without VNNI; on aarch64 NEON, for bytes with
+//! DotProd or I8MM where there are these (tested in an emulator, never timed); or plain loops.
+//! `LACONIC_CPU=avx512`, `avx-vnni`, `avx2` or `scalar` in the environment caps the choice, on
+//! aarch64 `neon-dotprod`, `neon` or `scalar`. `laconic bench encode` measures.
 //!
 //! When memory is short, a batch whose estimated room the allocator refuses is halved, down to
 //! single texts; [`Error::is_out_of_memory`] then names the text.

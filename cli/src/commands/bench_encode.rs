@@ -14,8 +14,8 @@ use crate::terminal::{Ending, print_json, progress};
 /// Makes up the weights in memory and encodes random token ids. Tokenizing is measured by itself,
 /// with laconic-nano's tokenizer on abstracts. Prints times, rates, the share of each part, the rate of the product kernels where
 /// nothing has to be fetched, and the time of reading the weights once, which no query beats.
-/// `LACONIC_CPU=avx512` (no AMX), `avx-vnni`, `avx2` or `scalar` in the environment caps the
-/// instructions used.
+/// `LACONIC_CPU=avx512` (no AMX), `avx-vnni`, `avx2` or `scalar` in the environment, on aarch64
+/// `neon-dotprod`, `neon` or `scalar`, caps the instructions used.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   laconic bench encode                            the 1B shape, one thread, f32 and int8

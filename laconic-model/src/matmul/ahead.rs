@@ -4,6 +4,13 @@
 ///
 /// By itself the processor would see a group's bytes pass again and again, and then wait for the
 /// next one's: with 16 rows that took twice as long.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(
+        dead_code,
+        reason = "the kernels for x86 fetch; others were never timed"
+    )
+)]
 #[derive(Clone, Copy, Default)]
 pub(super) struct Ahead {
     /// Bytes behind the group's first at which this tile's share begins.

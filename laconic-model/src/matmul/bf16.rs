@@ -12,8 +12,10 @@ use super::cpu::Work;
 use super::{Cpu, GROUP, Lanes, Rows, Tiles};
 use crate::float16::narrow_bf16;
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 use self::scalar as product_kernel;
+#[cfg(target_arch = "aarch64")]
+use super::bf16_neon::product as product_kernel;
 #[cfg(target_arch = "x86_64")]
 use super::bf16_x86::product as product_kernel;
 

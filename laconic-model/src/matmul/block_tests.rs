@@ -12,12 +12,18 @@ const BLOCKS: [(WeightFormat, BlockFormat); 4] = [
 ];
 
 /// (rows, superblocks, outputs)
-const SHAPES: [(usize, usize, usize); 7] = [
+const SHAPES: [(usize, usize, usize); 13] = [
     (1, 1, 1),
     (2, 1, 33),
     (3, 2, 31),
+    (4, 1, 32),
     (5, 1, 40),
     (6, 3, 65),
+    (8, 1, 32),
+    (9, 1, 32),
+    (10, 1, 32),
+    (11, 1, 32),
+    (12, 2, 32),
     (14, 2, 96),
     (300, 1, 50),
 ];

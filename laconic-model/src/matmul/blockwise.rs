@@ -376,6 +376,7 @@ pub(super) struct BlockTile<'a> {
     pub(super) scales: &'a [f32],
     pub(super) sums: &'a [[i32; 2]],
     pub(super) mins: &'a [f32],
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "see `Ahead`"))]
     pub(super) ahead: Ahead,
 }
 

@@ -61,6 +61,7 @@ pub(super) struct Int8Tile<'a> {
     pub(super) scales: &'a [f32],
     /// Blocks × rows: −128 times the sum of the row's bytes.
     pub(super) offsets: &'a [i32],
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "see `Ahead`"))]
     pub(super) ahead: Ahead,
 }
 

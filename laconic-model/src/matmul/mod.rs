@@ -13,12 +13,19 @@ mod ahead;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod bf16;
+#[cfg(target_arch = "aarch64")]
+mod bf16_neon;
 #[cfg(target_arch = "x86_64")]
 mod bf16_x86;
 #[cfg(target_arch = "x86_64")]
 mod block_avx2;
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+mod block_i8mm;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[path = "block_portable.rs"]
+mod block_kernels;
+#[cfg(target_arch = "aarch64")]
+#[path = "block_neon.rs"]
 mod block_kernels;
 #[cfg(target_arch = "x86_64")]
 #[path = "block_x86.rs"]
@@ -29,8 +36,15 @@ mod cpu;
 mod float;
 mod here;
 mod int8;
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+mod int8_i8mm;
+#[cfg(target_arch = "aarch64")]
+mod int8_neon;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[path = "portable.rs"]
+mod kernels;
+#[cfg(target_arch = "aarch64")]
+#[path = "neon.rs"]
 mod kernels;
 #[cfg(target_arch = "x86_64")]
 #[path = "x86.rs"]

@@ -29,12 +29,16 @@ pub(super) fn product(matrix: &Matrix, x: &[f32]) -> Vec<f32> {
 }
 
 /// (rows, inputs, outputs)
-const SHAPES: [(usize, usize, usize); 12] = [
+const SHAPES: [(usize, usize, usize); 16] = [
     (1, 1, 1),
     (1, 2048, 64),
     (2, 3, 33),
     (3, 127, 31),
+    (4, 140, 32),
     (5, 128, 40),
+    (6, 150, 33),
+    (8, 160, 32),
+    (11, 131, 32),
     (12, 129, 96),
     (13, 130, 17),
     (24, 260, 32),
@@ -79,9 +83,9 @@ fn float_products_are_the_definition_on_every_processor() {
 
 #[test]
 fn vector_kernels_of_floats_agree_bit_for_bit() {
-    let fused: Vec<Cpu> = Cpu::available()
-        .filter(|cpu| cpu.name() != "scalar")
-        .collect();
+    // Plain loops fuse where every processor of the architecture does.
+    let is_fused = |cpu: &Cpu| cfg!(target_arch = "aarch64") || cpu.name() != "scalar";
+    let fused: Vec<Cpu> = Cpu::available().filter(is_fused).collect();
     for (rows, inputs, outputs) in SHAPES {
         let (x, w) = (random(3, rows * inputs), random(4, outputs * inputs));
         let mut all = fused
@@ -92,6 +96,24 @@ fn vector_kernels_of_floats_agree_bit_for_bit() {
             all.all(|other| Some(other) == first),
             "{rows} {inputs} {outputs}"
         );
+    }
+}
+
+/// Each height is a kernel of its own.
+#[test]
+fn a_row_has_its_bits_in_tiles_of_every_height() {
+    let (inputs, w) = (333, random(15, 40 * 333));
+    for format in [WeightFormat::F32, WeightFormat::Int8, WeightFormat::Bf16] {
+        for rows in 1..=16 {
+            let x = random(16, rows * inputs);
+            for cpu in Cpu::available() {
+                let matrix = on(cpu, format, &w, inputs);
+                let all = product(&matrix, &x);
+                for (x, expected) in x.chunks(inputs).zip(all.chunks(matrix.width())) {
+                    assert_eq!(product(&matrix, x), expected, "{cpu:?} {format:?} {rows}");
+                }
+            }
+        }
     }
 }
 
