@@ -1,10 +1,9 @@
-//! [`Batch`]: superblocks under evaluation.
+//! [`Batch`]: blocks under evaluation.
 
 use super::BLOCK;
 use super::windows::Windows;
-use crate::bounds::SUPERBLOCK_LEVELS;
 
-/// Superblocks under evaluation. The documents of all windows have their *places* one after the
+/// Blocks under evaluation. The documents of all windows have their *places* one after the
 /// other; a block's place is that of its first document divided by the block's size.
 pub(super) struct Batch {
     pub(super) windows: Windows,
@@ -33,6 +32,6 @@ impl Batch {
     pub(super) fn block(&self, place: usize) -> Option<usize> {
         let window = self.windows.containing(place * BLOCK)?;
         let offset = place - window.place.start / BLOCK;
-        Some((window.superblocks.start << SUPERBLOCK_LEVELS) + offset)
+        Some(window.blocks.start + offset)
     }
 }

@@ -198,7 +198,7 @@ impl Candidates {
         if self.left.len() > MANY_CANDIDATES * superblocks.len() {
             bounds.resize(superblocks.len() * BLOCKS_PER_SUPERBLOCK, 0u16);
             for row in &rows {
-                row.add_block_bounds(superblocks.clone(), &mut bounds);
+                row.add_block_bounds(std::slice::from_ref(&superblocks), &mut bounds);
             }
         }
         self.retain(|doc, sum| {

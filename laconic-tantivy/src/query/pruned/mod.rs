@@ -7,7 +7,8 @@
 //!
 //! Documents are taken in batches of superblocks. In a segment whose order brings documents with
 //! common terms together, bounds of superblocks come first: they choose a small first batch, whose
-//! threshold rules out most of the others.
+//! threshold rules out most of the others, and most blocks of what is left, before anything of them
+//! is summed.
 
 mod batch;
 mod decoded;
@@ -63,10 +64,16 @@ const MAX_SUMMED_SHARE: f64 = 0.5;
 /// From so many terms on, a larger share.
 const MANY_TERMS: f64 = 128.0;
 
+/// Where no more than one block in so many can matter, sums are taken block by block. More of them
+/// stand so close that whole superblocks, which have fewer beginnings to find, take less time.
+const MAX_SCATTERED: usize = 8;
+
 /// Rough costs in nanoseconds, from `benches/search.rs`; only their ratios matter.
 mod cost {
     /// Adding up one posting in a window.
     pub(super) const POSTING: u64 = 2;
+    /// Finding one term's postings of a window, beyond those themselves.
+    pub(super) const TERM_OF_WINDOW: u64 = 120;
     /// Finding one term of one document, with the block of postings that it is in.
     pub(super) const TERM_OF_DOCUMENT: u64 = 200;
     /// Completing a block in which most terms turn out not to be needed, and each term's share.
@@ -156,22 +163,53 @@ impl<'a> Pruned<'a> {
                 Some(_) => FIRST_MASKED_BATCH_SHARE,
             };
             let n = self.bounds.len() / share;
-            let first = self.most_promising(n.clamp(MIN_FIRST_BATCH, BATCH));
-            self.evaluate(&first, usize::MAX, collector);
+            let first = self.take_most_promising(n.clamp(MIN_FIRST_BATCH, BATCH));
+            self.evaluate(first, usize::MAX, collector);
         }
         let mut next = 0;
         while next < self.bounds.len() {
-            let min_sum = self.min_sum(collector);
-            let mut batch = Vec::with_capacity(batch_len.min(self.bounds.len()));
-            while next < self.bounds.len() && batch.len() < batch_len {
-                if self.bounds[next] >= min_sum {
-                    batch.push(next);
-                }
-                next += 1;
-            }
-            self.evaluate(&batch, usize::MAX, collector);
+            let windows = self.next_windows(&mut next, batch_len, collector);
+            self.evaluate(windows, usize::MAX, collector);
         }
         self.work
+    }
+
+    /// What can matter from superblock number `next` on, as much as `n` superblocks have blocks.
+    fn next_windows(&self, next: &mut usize, n: usize, collector: &impl Collect) -> Windows {
+        let first = self.superblocks.start;
+        let min_sum = self.min_sum(collector);
+        let above = |next: &mut usize, n: usize| {
+            let mut superblocks = Vec::with_capacity(n.min(self.bounds.len()));
+            while *next < self.bounds.len() && superblocks.len() < n {
+                if self.bounds[*next] >= min_sum {
+                    superblocks.push(first + *next);
+                }
+                *next += 1;
+            }
+            superblocks
+        };
+        if !self.is_ordered || min_sum <= 1 {
+            return Windows::of_superblocks(above(next, n).into_iter(), self.max_doc);
+        }
+        let n_blocks = n << SUPERBLOCK_LEVELS;
+        let (mut blocks, mut n_superblocks) = (Vec::new(), 0);
+        while *next < self.bounds.len() && blocks.len() < n_blocks {
+            let n = (n_blocks - blocks.len()).div_ceil(1 << SUPERBLOCK_LEVELS);
+            let superblocks = above(next, n);
+            n_superblocks += superblocks.len();
+            self.terms
+                .promising_blocks(&superblocks, first, min_sum, self.mask, &mut blocks);
+            if blocks.len() * MAX_SCATTERED > n_superblocks << SUPERBLOCK_LEVELS {
+                let superblocks = blocks.iter().map(|block| block >> SUPERBLOCK_LEVELS);
+                let mut superblocks: Vec<usize> = superblocks.collect();
+                superblocks.dedup();
+                if superblocks.len() <= n {
+                    return Windows::of_superblocks(superblocks.into_iter(), self.max_doc);
+                }
+                break;
+            }
+        }
+        Windows::of(blocks.into_iter(), self.max_doc)
     }
 
     /// Offers documents of about `n_blocks` blocks, those with the highest bounds first.
@@ -182,11 +220,11 @@ impl<'a> Pruned<'a> {
     ) -> SearchWork {
         let mut n_left = n_blocks;
         while n_left > 0 {
-            let batch = self.most_promising(BATCH);
-            if batch.is_empty() {
+            let batch = self.take_most_promising(BATCH);
+            if batch.n_docs() == 0 {
                 break;
             }
-            n_left -= self.evaluate(&batch, n_left, collector).min(n_left);
+            n_left -= self.evaluate(batch, n_left, collector).min(n_left);
         }
         self.work
     }
@@ -205,8 +243,8 @@ impl<'a> Pruned<'a> {
         min_sum
     }
 
-    /// Up to `n` superblocks that are not done, those with the highest bounds, ascending.
-    fn most_promising(&self, n: usize) -> Vec<usize> {
+    /// Up to `n` superblocks that are not done, those with the highest bounds. They are done then.
+    fn take_most_promising(&mut self, n: usize) -> Windows {
         let left = (0..self.bounds.len()).filter(|&idx| self.bounds[idx] > 0);
         let mut left: Vec<usize> = left.collect();
         if n < left.len() {
@@ -214,7 +252,11 @@ impl<'a> Pruned<'a> {
             left.truncate(n);
             left.sort_unstable();
         }
-        left
+        for &idx in &left {
+            self.bounds[idx] = 0;
+        }
+        let first = self.superblocks.start;
+        Windows::of_superblocks(left.iter().map(|idx| first + idx), self.max_doc)
     }
 
     /// How many terms to sum in a batch of `n_docs` documents.
@@ -239,19 +281,14 @@ impl<'a> Pruned<'a> {
         self.terms.n_within(n_postings as u64)
     }
 
-    /// Offers what can matter in some superblocks, given ascending and by their place in `bounds`,
-    /// but from no more than `max_blocks` blocks. Returns from how many.
+    /// Offers what can matter in some blocks, but from no more than `max_blocks` of them. Returns
+    /// from how many.
     fn evaluate(
         &mut self,
-        superblocks: &[usize],
+        windows: Windows,
         max_blocks: usize,
         collector: &mut impl Collect,
     ) -> usize {
-        let first = self.superblocks.start;
-        let windows = Windows::of(superblocks.iter().map(|idx| first + idx), self.max_doc);
-        for &idx in superblocks {
-            self.bounds[idx] = 0;
-        }
         let n_summed = self.n_summed(windows.n_docs(), collector);
         let mut batch = Batch::new(windows, n_summed);
         self.sums.make_room(batch.windows.n_docs());
@@ -305,7 +342,9 @@ impl<'a> Pruned<'a> {
     fn sweep_cost(&self, batch: &Batch, n_rows: usize) -> u64 {
         let n_postings = self.terms.n_postings_of(batch.n_summed..n_rows);
         let n_docs = batch.windows.n_docs() as u64;
-        n_postings.saturating_mul(n_docs) / u64::from(self.max_doc.max(1)) * cost::POSTING
+        let adding = n_postings.saturating_mul(n_docs) / u64::from(self.max_doc.max(1));
+        let finding = (n_rows - batch.n_summed) as u64 * batch.windows.len() as u64;
+        adding * cost::POSTING + finding * cost::TERM_OF_WINDOW
     }
 
     /// Whether it can pay to bound the blocks of a batch: without a threshold, finding one must be
@@ -364,13 +403,16 @@ impl<'a> Pruned<'a> {
         let (first, nth, _) = places.select_nth_unstable_by_key(n_first, by_bound);
         let above = batch.bounds[*nth].saturating_add(1);
         first.sort_unstable_by_key(by_bound);
+        // What was offered before is searched meanwhile, so it has to stay in order.
+        let mut offered = Vec::new();
         for &place in first.iter() {
             self.complete_block(batch, place, above, collector);
             for candidate in &self.candidates {
                 let offset = candidate.doc as usize % BLOCK;
-                batch.offered.push(place * BLOCK + offset);
+                offered.push(place * BLOCK + offset);
             }
         }
+        batch.offered.extend(offered);
         batch.offered.sort_unstable();
     }
 

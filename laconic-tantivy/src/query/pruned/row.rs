@@ -9,9 +9,6 @@ use crate::query::segment::TermRow;
 
 pub(super) const BLOCKS_PER_SUPERBLOCK: usize = 1 << SUPERBLOCK_LEVELS;
 
-/// Superblocks between two places where the number of those with cells is known.
-const CHECKPOINT: usize = 64;
-
 /// A term with its row of bounds.
 pub(super) struct RowTerm<'a> {
     pub(super) row: Row<'a>,
@@ -21,10 +18,15 @@ pub(super) struct RowTerm<'a> {
     scaled_weight: ScaledWeight,
     /// How much a posting can tell: the largest contribution, divided by the number of postings.
     benefit: u64,
-    /// The term occurs in every superblock.
-    is_everywhere: bool,
-    /// How many superblocks in front of every `CHECKPOINT`-th one have cells.
-    checkpoints: Vec<usize>,
+    /// Where a superblock's cells are; none if the term occurs in every superblock.
+    ranks: Vec<Ranks>,
+}
+
+/// Which of 64 superblocks have cells, and how many in front of them have.
+#[derive(Clone, Copy)]
+struct Ranks {
+    n_before: u32,
+    present: u64,
 }
 
 impl<'a> RowTerm<'a> {
@@ -36,15 +38,10 @@ impl<'a> RowTerm<'a> {
         } = term;
         let max = row.superblocks.iter().fold(0, |max, &m| max.max(m));
         let is_everywhere = row.superblocks.iter().all(|max| *max > 0);
-        let mut checkpoints = Vec::new();
-        if !is_everywhere {
-            let chunks = row.superblocks.chunks(CHECKPOINT);
-            checkpoints.extend(chunks.scan(0, |sum, chunk| {
-                let before = *sum;
-                *sum += n_present(chunk);
-                Some(before)
-            }));
-        }
+        let ranks = match is_everywhere {
+            true => Vec::new(),
+            false => ranks(row.superblocks),
+        };
         let contribution = u64::from(max) * u64::from(code_weight);
         RowTerm {
             row,
@@ -52,8 +49,7 @@ impl<'a> RowTerm<'a> {
             code_weight,
             scaled_weight: scale.weight(code_weight, code_bits),
             benefit: (contribution << 20) / u64::from(doc_freq.max(1)),
-            is_everywhere,
-            checkpoints,
+            ranks,
         }
     }
 
@@ -70,23 +66,18 @@ impl<'a> RowTerm<'a> {
     /// The cells of a superblock where the term occurs, and of those that follow it.
     #[inline]
     fn cells(&self, superblock: usize) -> &'a [u8] {
-        let rank = match self.is_everywhere {
-            true => superblock,
-            false => self.rank(superblock),
-        };
-        self.row
-            .cells
-            .get(rank << self.row.level..)
-            .unwrap_or_default()
+        let start = self.rank(superblock) << self.row.level;
+        self.row.cells.get(start..).unwrap_or_default()
     }
 
     /// How many superblocks in front of this one have cells.
     #[inline]
     fn rank(&self, superblock: usize) -> usize {
-        let checkpoint = superblock / CHECKPOINT;
-        let behind = checkpoint * CHECKPOINT..superblock;
-        let behind = self.row.superblocks.get(behind).unwrap_or_default();
-        self.checkpoints.get(checkpoint).copied().unwrap_or(0) + n_present(behind)
+        let Some(ranks) = self.ranks.get(superblock / 64) else {
+            return superblock;
+        };
+        let before = ranks.present & ((1 << (superblock % 64)) - 1);
+        (ranks.n_before + before.count_ones()) as usize
     }
 
     /// Upper bound of the contribution in one block, in units of contributions.
@@ -107,32 +98,80 @@ impl<'a> RowTerm<'a> {
         add_cells::<1>(self.scaled_weight, maxima, bounds);
     }
 
-    /// Adds the bounds of the blocks of `superblocks` to `bounds`.
-    #[inline]
-    pub(super) fn add_block_bounds(&self, superblocks: Range<usize>, bounds: &mut [u16]) {
-        if self.is_everywhere && self.row.level == SUPERBLOCK_LEVELS {
-            let cells = self.cells(superblocks.start);
-            return add_cells::<1>(self.scaled_weight, cells, bounds);
-        }
+    /// Adds the bounds of the blocks of some runs of superblocks to `bounds`.
+    pub(super) fn add_block_bounds(&self, runs: &[Range<usize>], bounds: &mut [u16]) {
         let (bounds, _) = bounds.as_chunks_mut::<BLOCKS_PER_SUPERBLOCK>();
-        let mut cells = self.cells(superblocks.start);
+        match self.row.level {
+            0 => self.add_superblocks(runs, bounds),
+            1 => self.add_cells_of::<2, 8>(runs, bounds),
+            2 => self.add_cells_of::<4, 4>(runs, bounds),
+            3 => self.add_cells_of::<8, 2>(runs, bounds),
+            _ => self.add_cells_of::<16, 1>(runs, bounds),
+        }
+    }
+
+    /// As [`add_block_bounds`](Self::add_block_bounds), of a row that has no cells.
+    fn add_superblocks(&self, runs: &[Range<usize>], bounds: &mut [[u16; BLOCKS_PER_SUPERBLOCK]]) {
+        let superblocks = runs.iter().cloned().flatten();
         for (superblock, bounds) in superblocks.zip(bounds) {
-            if self.max(superblock) > 0 {
-                match SUPERBLOCK_LEVELS - self.row.level {
-                    0 => add_cells::<1>(self.scaled_weight, cells, bounds),
-                    1 => add_cells::<2>(self.scaled_weight, cells, bounds),
-                    2 => add_cells::<4>(self.scaled_weight, cells, bounds),
-                    3 => add_cells::<8>(self.scaled_weight, cells, bounds),
-                    _ => add_cells::<16>(self.scaled_weight, cells, bounds),
+            let max = self.max(superblock);
+            add_cells::<BLOCKS_PER_SUPERBLOCK>(self.scaled_weight, &[max], bounds);
+        }
+    }
+
+    /// As [`add_block_bounds`](Self::add_block_bounds), where so many cells of a superblock bound
+    /// so many blocks each.
+    #[inline]
+    fn add_cells_of<const CELLS: usize, const BLOCKS: usize>(
+        &self,
+        runs: &[Range<usize>],
+        mut bounds: &mut [[u16; BLOCKS_PER_SUPERBLOCK]],
+    ) {
+        for run in runs {
+            let bounds = bounds.split_off_mut(..run.len()).unwrap_or_default();
+            let mut cells = self.cells(run.start);
+            if self.ranks.is_empty() {
+                add_cells::<BLOCKS>(self.scaled_weight, cells, bounds.as_flattened_mut());
+                continue;
+            }
+            for (superblock, bounds) in run.clone().zip(bounds) {
+                if self.max(superblock) == 0 {
+                    continue;
                 }
-                cells = cells.get(1 << self.row.level..).unwrap_or_default();
+                if let Some((first, others)) = cells.split_first_chunk::<CELLS>() {
+                    add_cells::<BLOCKS>(self.scaled_weight, first, bounds);
+                    cells = others;
+                }
             }
         }
     }
 }
 
-fn n_present(superblocks: &[u8]) -> usize {
-    superblocks.iter().map(|max| usize::from(*max > 0)).sum()
+/// Ascending numbers as runs of neighbours.
+pub(super) fn runs(numbers: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for number in numbers {
+        match runs.last_mut() {
+            Some(last) if last.end == number => last.end += 1,
+            _ => runs.push(number..number + 1),
+        }
+    }
+    runs
+}
+
+fn ranks(superblocks: &[u8]) -> Vec<Ranks> {
+    let mut n_before = 0;
+    let chunks = superblocks.chunks(64);
+    let ranks = chunks.map(|chunk| {
+        let bits = (0..)
+            .zip(chunk)
+            .map(|(bit, max)| u64::from(*max > 0) << bit);
+        let present: u64 = bits.sum();
+        let ranks = Ranks { n_before, present };
+        n_before += present.count_ones();
+        ranks
+    });
+    ranks.collect()
 }
 
 /// Adds `cells`, each of which bounds a few blocks, to the bounds of the blocks.

@@ -8,10 +8,10 @@ use tantivy::DocId;
 use super::BLOCK;
 use super::batch::Batch;
 use super::decoded::Decoded;
-use super::row::{BLOCKS_PER_SUPERBLOCK, RowTerm};
+use super::row::{BLOCKS_PER_SUPERBLOCK, RowTerm, runs};
 use super::scale::Scale;
-use super::windows::Windows;
-use crate::bounds::SUPERBLOCK_BITS;
+use super::windows::{Window, Windows};
+use crate::bounds::{BLOCK_BITS, SUPERBLOCK_BITS};
 use crate::postings::Cursor;
 use crate::query::collect::max_of;
 use crate::query::mask::Mask;
@@ -39,7 +39,11 @@ pub(super) struct Terms<'a> {
 /// Where the order of documents lets bounds of superblocks prune, rare terms are decoded to get
 /// such bounds; elsewhere they are only read once.
 enum RareTerms {
-    Decoded(Decoded),
+    Decoded {
+        postings: Decoded,
+        /// The largest sum of the rare terms in each block of the range.
+        maxima: Vec<u32>,
+    },
     Cursors(Vec<Cursor>),
 }
 
@@ -132,8 +136,15 @@ impl<'a> Terms<'a> {
                 cursor.seek(start);
                 decoded.read(cursor, end);
             }
-            decoded.superblock_maxima(start, sums, &mut bounds);
-            self.rare = RareTerms::Decoded(decoded);
+            let mut maxima = vec![0; superblocks.len() * BLOCKS_PER_SUPERBLOCK];
+            decoded.block_maxima(start, sums, &mut maxima);
+            for (bound, maxima) in bounds.iter_mut().zip(maxima.chunks(BLOCKS_PER_SUPERBLOCK)) {
+                *bound = max_of(maxima);
+            }
+            self.rare = RareTerms::Decoded {
+                postings: decoded,
+                maxima,
+            };
         } else {
             let max = cursors.iter().map(|cursor| cursor.max_contribution());
             bounds.fill(max.fold(0, u32::saturating_add));
@@ -152,16 +163,22 @@ impl<'a> Terms<'a> {
         sums: &mut [u32],
         n_scored: &mut u64,
     ) {
-        for window in windows.iter() {
-            let sums = &mut sums[window.place.clone()];
-            sums.fill(0);
-            match &mut self.rare {
-                RareTerms::Decoded(decoded) => {
-                    *n_scored += decoded.accumulate(window.start, sums) as u64;
+        let rows = &mut self.cursors[..n_rows];
+        match &mut self.rare {
+            RareTerms::Decoded { postings, .. } => {
+                sums[..windows.n_docs()].fill(0);
+                *n_scored += postings.accumulate(windows, sums) as u64;
+                for window in windows.iter() {
+                    sum(rows, window, sums, n_scored);
                 }
-                RareTerms::Cursors(cursors) => sum(cursors, window.start, sums, n_scored),
             }
-            sum(&mut self.cursors[..n_rows], window.start, sums, n_scored);
+            RareTerms::Cursors(cursors) => {
+                for window in windows.iter() {
+                    sums[window.place.clone()].fill(0);
+                    sum(cursors, window, sums, n_scored);
+                    sum(rows, window, sums, n_scored);
+                }
+            }
         }
     }
 
@@ -173,10 +190,47 @@ impl<'a> Terms<'a> {
         sums: &mut [u32],
         n_scored: &mut u64,
     ) {
+        let cursors = &mut self.cursors[rows];
         for window in windows.iter() {
-            let sums = &mut sums[window.place.clone()];
-            let cursors = &mut self.cursors[rows.clone()];
-            sum(cursors, window.start, sums, n_scored);
+            sum(cursors, window, sums, n_scored);
+        }
+    }
+
+    /// Those blocks of some superblocks that can reach `min_sum`, by the bounds of blocks alone,
+    /// before anything is summed. Superblocks ascend, in a range that begins at `first`.
+    ///
+    /// In an ordered segment most blocks of a superblock whose bound is high have lower bounds: no
+    /// document has all the terms that its documents have.
+    pub(super) fn promising_blocks(
+        &self,
+        superblocks: &[usize],
+        first: usize,
+        min_sum: u32,
+        mask: Option<&Mask>,
+        blocks: &mut Vec<usize>,
+    ) {
+        let rare = match &self.rare {
+            RareTerms::Decoded { maxima, .. } => maxima.as_slice(),
+            RareTerms::Cursors(_) => &[],
+        };
+        let mut scaled = vec![0u16; superblocks.len() * BLOCKS_PER_SUPERBLOCK];
+        let runs = runs(superblocks.iter().copied());
+        for term in &self.rows {
+            term.add_block_bounds(&runs, &mut scaled);
+        }
+        let scaled = scaled.as_chunks::<BLOCKS_PER_SUPERBLOCK>().0.iter();
+        for (&superblock, scaled) in superblocks.iter().zip(scaled) {
+            let start = (superblock - first) * BLOCKS_PER_SUPERBLOCK;
+            for (idx, scaled) in scaled.iter().enumerate() {
+                let block = superblock * BLOCKS_PER_SUPERBLOCK + idx;
+                // Without sums of rare terms, nothing is known.
+                let rare = rare.get(start + idx).copied().unwrap_or(u32::MAX);
+                let bound = self.scale.to_sum(*scaled, self.rows.len());
+                let is_empty = mask.is_some_and(|mask| mask.block(block) == 0);
+                if bound.saturating_add(rare) >= min_sum && !is_empty {
+                    blocks.push(block);
+                }
+            }
         }
     }
 
@@ -185,32 +239,36 @@ impl<'a> Terms<'a> {
     pub(super) fn bound_blocks(&self, batch: &mut Batch, sums: &[u32], mask: Option<&Mask>) {
         batch.rest.clear();
         batch.bounds.clear();
-        let mut scaled = Vec::new();
+        let superblocks = batch.windows.superblocks();
+        let mut scaled = vec![0u16; superblocks.len() * BLOCKS_PER_SUPERBLOCK];
+        let runs = runs(superblocks.iter().copied());
+        for term in &self.rows[batch.n_summed..] {
+            term.add_block_bounds(&runs, &mut scaled);
+        }
         let n_terms = self.rows.len() - batch.n_summed;
+        let mut at = 0;
         for window in batch.windows.iter() {
-            let superblocks = window.superblocks.clone();
-            scaled.clear();
-            scaled.resize(superblocks.len() * BLOCKS_PER_SUPERBLOCK, 0u16);
-            for term in &self.rows[batch.n_summed..] {
-                term.add_block_bounds(superblocks.clone(), &mut scaled);
+            let blocks = window.blocks.clone();
+            while superblocks[at] < blocks.start / BLOCKS_PER_SUPERBLOCK {
+                at += 1;
             }
-            let blocks = sums[window.place.clone()].chunks(BLOCK);
+            let first = at * BLOCKS_PER_SUPERBLOCK + blocks.start % BLOCKS_PER_SUPERBLOCK;
+            let scaled = &scaled[first..first + blocks.len()];
+            let sums = sums[window.place.clone()].chunks(BLOCK);
             let Some(mask) = mask else {
-                for (sums, &scaled) in blocks.zip(&scaled) {
+                for (sums, &scaled) in sums.zip(scaled) {
                     let rest = self.scale.to_sum(scaled, n_terms);
                     batch.rest.push(rest);
                     batch.bounds.push(max_of(sums).saturating_add(rest));
                 }
                 continue;
             };
-            let first = window.superblocks.start * BLOCKS_PER_SUPERBLOCK;
-            for ((block, sums), &scaled) in (first..).zip(blocks).zip(&scaled) {
+            for ((block, sums), &scaled) in blocks.zip(sums).zip(scaled) {
                 let rest = self.scale.to_sum(scaled, n_terms);
                 batch.rest.push(rest);
                 let max = max_of_masked(sums, mask.block(block));
-                batch
-                    .bounds
-                    .push(max.map_or(0, |max| rest.saturating_add(max)));
+                let bound = max.map_or(0, |max| rest.saturating_add(max));
+                batch.bounds.push(bound);
             }
         }
     }
@@ -287,17 +345,23 @@ fn max_of_masked(sums: &[u32], mut mask: u64) -> Option<u32> {
 }
 
 #[inline]
-fn sum(cursors: &mut [Cursor], start: DocId, sums: &mut [u32], n_scored: &mut u64) {
+fn sum(cursors: &mut [Cursor], window: &Window, sums: &mut [u32], n_scored: &mut u64) {
+    let sums = &mut sums[window.place.clone()];
     for cursor in cursors.iter_mut() {
-        cursor.approach(start);
+        cursor.approach(window.start);
     }
     for cursor in cursors {
-        cursor.seek(start);
-        *n_scored += cursor.accumulate(start, sums) as u64;
+        cursor.seek(window.start);
+        *n_scored += cursor.accumulate(window.start, sums) as u64;
     }
 }
 
+/// The first document of a block.
+pub(super) fn doc_of_block(block: usize) -> DocId {
+    u32::try_from(block << BLOCK_BITS).unwrap_or(DocId::MAX)
+}
+
 /// The first document of a superblock.
-pub(super) fn doc_of(superblock: usize) -> DocId {
+fn doc_of(superblock: usize) -> DocId {
     u32::try_from(superblock << SUPERBLOCK_BITS).unwrap_or(DocId::MAX)
 }
