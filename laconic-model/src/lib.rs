@@ -113,6 +113,7 @@ mod layout;
 mod matmul;
 mod memory;
 mod network;
+mod numbers;
 mod options;
 mod parts;
 mod preset;

@@ -2,8 +2,8 @@
 
 use crate::config::Fields;
 use crate::error::Error;
-use crate::kernels::exp;
 use crate::matmul::{Cpu, Work};
+use crate::numbers::exp;
 
 /// What a layer applies to each number; the names are those of transformers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,8 @@
 //! smaller one cuts an extreme and rounds everything else more finely. For given integers the best
 //! scale (and minimum) is a least-squares fit, so candidates only have to propose integers.
 
+use crate::numbers::ROUND;
+
 /// Numbers that are worked on side by side.
 const LANES: usize = 16;
 
@@ -18,8 +20,6 @@ pub(super) fn largest(values: &[f32]) -> f32 {
 /// The nearest integer, ties to even, of a number below 2²² in magnitude.
 #[inline(always)]
 pub(super) fn round(value: f32) -> i32 {
-    // Adding 1.5 · 2²³ leaves the integer in the low bits.
-    const ROUND: f32 = 12_582_912.0;
     (value + ROUND).to_bits().cast_signed() - ROUND.to_bits().cast_signed()
 }
 

@@ -29,6 +29,7 @@ use super::cpu::Work;
 use super::{Cpu, FloatLine, GROUP, Lanes, Rows, Tiles, block_scalar};
 use crate::blocks::{BLOCK, BlockFormat, KBlock, SUPERBLOCK};
 use crate::float16::widen_f16;
+use crate::numbers::ROUND;
 
 /// Inputs multiplied in one step.
 pub(super) const STEP: usize = 4;
@@ -472,8 +473,6 @@ impl Work for QuantizeTile<'_> {
 /// every sum it goes into.
 #[inline(always)]
 fn quantize(values: &[f32; BLOCK]) -> (f32, [i8; BLOCK]) {
-    // Adding 1.5 · 2²³ rounds to the nearest integer and leaves it in the low bits.
-    const ROUND: f32 = 12_582_912.0;
     // Below, 127 / max would overflow.
     const SMALLEST: f32 = 1e-30;
     // Magnitudes compare as integers, NaN above infinity above all numbers.

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::ahead::Ahead;
 use super::cpu::Work;
 use super::{Cpu, FloatLine, GROUP, Rows, Tiles};
+use crate::numbers::ROUND;
 
 /// Inputs that share a scale.
 pub(super) const BLOCK: usize = 128;
@@ -339,8 +340,6 @@ impl Block {
 
     #[inline(always)]
     fn of_any(values: &[f32]) -> Self {
-        // Adding 1.5 · 2²³ rounds to the nearest integer and leaves it in the low bits.
-        const ROUND: f32 = 12_582_912.0;
         // Below, 127 / max would overflow.
         const SMALLEST: f32 = 1e-30;
         let mut bytes = [0; BLOCK];

@@ -12,7 +12,7 @@ use super::float::FloatPanels;
 use super::here::Precision;
 use super::int8::{self, ByteLine, Int8Panels, STEP};
 use super::{Cpu, FloatLine, GROUP, Lanes, Matrix, Panels};
-use crate::kernels::{exp, exp2_coarse, multiply_add};
+use crate::numbers::{EXPONENT, ROUND, exp, exp2_coarse, multiply_add};
 
 /// Positions whose scores are taken at a time: weights as bytes share a scale with that many.
 pub(crate) const POSITIONS: usize = int8::BLOCK;
@@ -115,9 +115,6 @@ impl Softmax {
         (&self.weights, totals)
     }
 }
-
-/// All bits of the exponent: only a number that is not finite has them.
-const EXPONENT: u32 = 0x7f80_0000;
 
 impl Maxima {
     #[inline(always)]
@@ -256,8 +253,6 @@ fn put_step<const FMA: bool>(
     line: &mut ByteLine,
     sums: &mut [u32; GROUP],
 ) {
-    // Adding 1.5 · 2²³ rounds to the nearest integer and leaves it in the low bits.
-    const ROUND: f32 = 12_582_912.0;
     let mut words = [0x8080_8080_u32; GROUP];
     for (position, scores) in step.iter().enumerate() {
         for lane in 0..GROUP {

@@ -213,11 +213,7 @@ impl<'a> Terms<'a> {
             RareTerms::Decoded { maxima, .. } => maxima.as_slice(),
             RareTerms::Cursors(_) => &[],
         };
-        let mut scaled = vec![0u16; superblocks.len() * BLOCKS_PER_SUPERBLOCK];
-        let runs = runs(superblocks.iter().copied());
-        for term in &self.rows {
-            term.add_block_bounds(&runs, &mut scaled);
-        }
+        let scaled = block_bounds(&self.rows, superblocks);
         let scaled = scaled.as_chunks::<BLOCKS_PER_SUPERBLOCK>().0.iter();
         for (&superblock, scaled) in superblocks.iter().zip(scaled) {
             let start = (superblock - first) * BLOCKS_PER_SUPERBLOCK;
@@ -240,11 +236,7 @@ impl<'a> Terms<'a> {
         batch.rest.clear();
         batch.bounds.clear();
         let superblocks = batch.windows.superblocks();
-        let mut scaled = vec![0u16; superblocks.len() * BLOCKS_PER_SUPERBLOCK];
-        let runs = runs(superblocks.iter().copied());
-        for term in &self.rows[batch.n_summed..] {
-            term.add_block_bounds(&runs, &mut scaled);
-        }
+        let scaled = block_bounds(&self.rows[batch.n_summed..], &superblocks);
         let n_terms = self.rows.len() - batch.n_summed;
         let mut at = 0;
         for window in batch.windows.iter() {
@@ -313,6 +305,16 @@ impl<'a> Terms<'a> {
         candidates.retain(|candidate| candidate.sum >= min_sum);
         n_added
     }
+}
+
+/// What some terms can add in each block of some superblocks, which ascend.
+fn block_bounds(terms: &[RowTerm<'_>], superblocks: &[usize]) -> Vec<u16> {
+    let mut bounds = vec![0; superblocks.len() * BLOCKS_PER_SUPERBLOCK];
+    let runs = runs(superblocks.iter().copied());
+    for term in terms {
+        term.add_block_bounds(&runs, &mut bounds);
+    }
+    bounds
 }
 
 /// A document with what was summed of it so far.
